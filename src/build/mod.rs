@@ -1,0 +1,1 @@
+//! Building images: the state and the steps of acbuild.

@@ -1,0 +1,1 @@
+//! Images: archives, the pipeline from bytes to a stored image, the store and its trees.

@@ -1,0 +1,109 @@
+//! Files and directories that are there whole or not at all, also after a power cut.
+//!
+//! Order: temporary file in the same directory, write, fsync, rename, fsync of the directory. A failure before the
+//! rename removes the temporary file; a kill leaves one whose name starts with [`TEMPORARY_PREFIX`], for a sweep.
+
+use std::fs::{File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::SysError;
+
+/// How the names of unfinished files begin.
+pub const TEMPORARY_PREFIX: &str = ".tmp-";
+
+/// Writes `bytes` to `path` with exactly `mode`, replacing what was there; durable on return.
+///
+/// # Errors
+/// When any step is refused; `path` is then as before.
+pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SysError> {
+    let temporary = temporary_beside(path);
+    let written = write_synced(&temporary, bytes, mode)
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(SysError::on("renaming to", path)));
+    if let Err(error) = written {
+        // Best effort: the error that is reported is the first one.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    sync_parent(path)
+}
+
+/// Writes a new file that nothing may have made before, with exactly `mode`, and syncs it (not its directory).
+///
+/// # Errors
+/// When `path` exists already, or a step is refused.
+pub fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SysError> {
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(SysError::on("creating", path))?;
+    file.set_permissions(Permissions::from_mode(mode)).map_err(SysError::on("changing the mode of", path))?;
+    file.write_all(bytes).map_err(SysError::on("writing", path))?;
+    file.sync_all().map_err(SysError::on("syncing", path))
+}
+
+/// Renames `from` to `to` and syncs both parents, so that a crash leaves one of the two names, never none.
+///
+/// # Errors
+/// When the rename or a sync is refused.
+pub fn rename(from: &Path, to: &Path) -> Result<(), SysError> {
+    std::fs::rename(from, to).map_err(SysError::on("renaming to", to))?;
+    sync_parent(to)?;
+    match (from.parent(), to.parent()) {
+        (Some(old), Some(new)) if old != new => sync_dir(old),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the entries of the directory `dir` durable.
+///
+/// # Errors
+/// When it can't be opened or synced.
+pub fn sync_dir(dir: &Path) -> Result<(), SysError> {
+    File::open(dir).and_then(|file| file.sync_all()).map_err(SysError::on("syncing", dir))
+}
+
+/// Makes all that was written to the file system of `path` durable (syncfs(2)).
+///
+/// # Errors
+/// When `path` can't be opened, or the kernel reports a write that was lost.
+pub fn sync_filesystem(path: &Path) -> Result<(), SysError> {
+    let file = File::open(path).map_err(SysError::on("opening", path))?;
+    rustix::fs::syncfs(&file).map_err(SysError::on("syncing the file system of", path))
+}
+
+fn sync_parent(path: &Path) -> Result<(), SysError> {
+    sync_dir(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+}
+
+fn temporary_beside(path: &Path) -> PathBuf {
+    path.with_file_name(format!("{TEMPORARY_PREFIX}{}", uuid::Uuid::new_v4().simple()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn write_replaces_whole_and_leaves_no_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write(&path, b"one", 0o640).unwrap();
+        write(&path, b"two", 0o600).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_refused_write_leaves_the_directory_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("taken")).unwrap();
+        assert!(write(&dir.path().join("taken"), b"x", 0o600).is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

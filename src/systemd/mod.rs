@@ -1,0 +1,1 @@
+//! What rkt asks of systemd: the bus, and the one typed writer of units.

@@ -5,11 +5,15 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::SysError;
+
+/// How long a reader may hold a lock that it only looks at, before a mover tries again.
+const READER_PAUSE: Duration = Duration::from_millis(1);
 
 /// Who may hold the lock beside us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +41,27 @@ impl Lock {
             Ok(()) => Ok(Some(Self { fd })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(cause) => Err(SysError::new("locking", path, cause)),
+        }
+    }
+
+    /// Takes the lock exclusively without waiting for another exclusive holder; `None` means that there is one.
+    ///
+    /// Readers look at a lock by holding it shared for an instant; those are waited for.
+    ///
+    /// # Errors
+    /// As [`Lock::try_on`].
+    pub fn try_past_readers(path: &Path) -> Result<Option<Self>, SysError> {
+        const READER_WAIT: Duration = Duration::from_secs(1);
+        let deadline = Instant::now() + READER_WAIT;
+        loop {
+            if let Some(lock) = Self::try_on(path, Sharing::Exclusive)? {
+                return Ok(Some(lock));
+            }
+            let only_readers = Self::try_on(path, Sharing::Shared)?.is_some();
+            if !only_readers || Instant::now() > deadline {
+                return Ok(None);
+            }
+            super::wait::pause(READER_PAUSE);
         }
     }
 

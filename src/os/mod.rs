@@ -4,7 +4,11 @@
 //! matter are written by [`atomic`]. `unsafe` lives in this room only.
 
 pub mod atomic;
+pub mod cgroup;
 pub mod lock;
+pub mod mount;
+pub mod process;
+pub mod wait;
 
 use std::{
     fmt, io,

@@ -1,0 +1,59 @@
+//! Control groups of version 2 (kernel documentation, cgroup-v2.rst).
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rustix::event::PollFlags;
+
+use super::{SysError, wait};
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// Tells whether the machine's control groups are of version 2 alone.
+///
+/// # Errors
+/// When nothing is mounted where they should be.
+pub fn is_unified() -> Result<bool, SysError> {
+    const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+    let found = rustix::fs::statfs(ROOT).map_err(SysError::on("looking at", ROOT))?;
+    Ok(i64::from(found.f_type) == CGROUP2_SUPER_MAGIC)
+}
+
+/// Returns the control group of this process, relative to the root of the hierarchy: `/system.slice/x.service`.
+///
+/// # Errors
+/// When /proc can't be read or names no group of version 2.
+pub fn own() -> Result<String, SysError> {
+    const OWN: &str = "/proc/self/cgroup";
+    let text = std::fs::read_to_string(OWN).map_err(SysError::on("reading", OWN))?;
+    let group = text.lines().find_map(|line| line.strip_prefix("0::"));
+    group.map(str::to_owned).ok_or_else(|| {
+        SysError::new(
+            "reading",
+            OWN,
+            std::io::Error::new(std::io::ErrorKind::NotFound, "no group of version 2"),
+        )
+    })
+}
+
+/// Waits until no process is left in `group` or the deadline passes; tells whether it is empty or gone.
+pub fn wait_empty(group: &str, deadline: Instant) -> bool {
+    loop {
+        let Ok(mut events) = File::open(path(group).join("cgroup.events")) else { return true };
+        let mut text = String::new();
+        if std::io::Read::read_to_string(&mut events, &mut text).is_err() || text.contains("populated 0") {
+            return true;
+        }
+        // The kernel reports a change of this file as POLLPRI to whoever has read it.
+        if Instant::now() >= deadline || !wait::ready(events.as_fd(), PollFlags::PRI, Some(deadline)) {
+            return false;
+        }
+    }
+}
+
+/// The directory of `group`, a path relative to the root of the hierarchy.
+pub fn path(group: &str) -> PathBuf {
+    Path::new(ROOT).join(group.trim_start_matches('/'))
+}

@@ -1,0 +1,144 @@
+//! Mounts made by file descriptor, and the private view that keeps them from the host.
+//!
+//! A pod's mounts live in a mount namespace of the process that becomes its supervisor: they vanish with it, and
+//! nothing on the host can be "busy" because of them.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount,
+};
+use rustix::thread::UnshareFlags;
+
+use super::SysError;
+
+/// An overlay of one immutable tree with a writable directory on top.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlay {
+    /// The tree below, never written.
+    pub lower: PathBuf,
+    /// Where changes go.
+    pub upper: PathBuf,
+    /// Scratch space of the kernel, on the same file system as `upper`.
+    pub work: PathBuf,
+    /// The directory that shows the result.
+    pub target: PathBuf,
+}
+
+/// Moves this process into a mount namespace of its own, which still sees what the host mounts and unmounts.
+///
+/// The propagation is slave, not private: a private copy would pin every mount that the host later removes.
+///
+/// # Errors
+/// When the kernel refuses, as for a caller without CAP_SYS_ADMIN.
+pub fn enter_own_namespace() -> Result<(), SysError> {
+    let root = Path::new("/");
+    unshare_mounts().map_err(SysError::on("making a mount namespace below", root))?;
+    rustix::mount::mount_change(root, MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .map_err(SysError::on("changing the mount propagation of", root))
+}
+
+#[allow(
+    unsafe_code,
+    reason = "unshare(2) is unsafe in rustix for CLONE_FILES only, which is not asked for here"
+)]
+fn unshare_mounts() -> Result<(), rustix::io::Errno> {
+    // SAFETY: CLONE_NEWNS changes no file descriptor and no memory of this process.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
+}
+
+/// Mounts `overlay`.
+///
+/// # Errors
+/// When the kernel refuses a step; its own words, where it gives some, are part of the message.
+pub fn overlay(overlay: &Overlay) -> Result<(), SysError> {
+    let mounted = || -> Result<(), rustix::io::Errno> {
+        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&fs, "source", "overlay")?;
+        fsconfig_set_string(&fs, "lowerdir", escaped_lower(&overlay.lower))?;
+        fsconfig_set_string(&fs, "upperdir", overlay.upper.as_path())?;
+        fsconfig_set_string(&fs, "workdir", overlay.work.as_path())?;
+        fsconfig_create(&fs)?;
+        let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)?;
+        move_mount(&mount, "", CWD, overlay.target.as_path(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    };
+    mounted().map_err(SysError::on("mounting an overlay on", &overlay.target))
+}
+
+/// Escapes a lower directory: in the list of the `lowerdir` option a colon separates and a backslash escapes
+/// (kernel documentation, overlayfs.rst).
+fn escaped_lower(path: &Path) -> PathBuf {
+    let mut escaped = Vec::with_capacity(path.as_os_str().len());
+    for &byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b':' | b'\\') {
+            escaped.push(b'\\');
+        }
+        escaped.push(byte);
+    }
+    OsString::from_vec(escaped).into()
+}
+
+/// Lists the mount points at and below `path` that this process sees, deepest first.
+///
+/// # Errors
+/// When the kernel's table can't be read.
+pub fn mount_points_below(path: &Path) -> Result<Vec<PathBuf>, SysError> {
+    const TABLE: &str = "/proc/self/mountinfo";
+    let table = std::fs::read(TABLE).map_err(SysError::on("reading", TABLE))?;
+    let mut found: Vec<PathBuf> =
+        parse_mount_points(&table).filter(|point| point.starts_with(path)).collect();
+    found.reverse();
+    Ok(found)
+}
+
+/// Unmounts what is on top at `point`, without following a link at its end.
+///
+/// # Errors
+/// When it is busy or no mount.
+pub fn unmount(point: &Path) -> Result<(), SysError> {
+    rustix::mount::unmount(point, UnmountFlags::NOFOLLOW).map_err(SysError::on("unmounting", point))
+}
+
+/// Reads the fifth field of proc_pid_mountinfo(5), in which blanks and backslashes are octal escapes.
+fn parse_mount_points(table: &[u8]) -> impl Iterator<Item = PathBuf> {
+    table.split(|&byte| byte == b'\n').filter_map(|line| {
+        let field = line.split(|&byte| byte == b' ').nth(4)?;
+        let mut path = Vec::with_capacity(field.len());
+        let mut rest = field;
+        while let Some((&first, tail)) = rest.split_first() {
+            let octal = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+            match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+                Some(byte) if first == b'\\' => {
+                    path.push(byte);
+                    rest = &tail[3..];
+                }
+                _ => {
+                    path.push(first);
+                    rest = tail;
+                }
+            }
+        }
+        Some(OsString::from_vec(path).into())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_unescaped() {
+        let table = b"36 35 98:0 /mnt1 /mnt/a\\040b\\134c rw,noatime master:1 - ext3 /dev/root rw\n37 1 0:1 / /proc rw - proc proc rw\n";
+        let points: Vec<PathBuf> = parse_mount_points(table).collect();
+        assert_eq!(points, [PathBuf::from("/mnt/a b\\c"), PathBuf::from("/proc")]);
+    }
+
+    #[test]
+    fn a_colon_in_a_lower_directory_separates_nothing() {
+        assert_eq!(escaped_lower(Path::new("/a:b\\c")), Path::new("/a\\:b\\\\c"));
+    }
+}

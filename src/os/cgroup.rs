@@ -18,7 +18,7 @@ const ROOT: &str = "/sys/fs/cgroup";
 pub fn is_unified() -> Result<bool, SysError> {
     const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
     let found = rustix::fs::statfs(ROOT).map_err(SysError::on("looking at", ROOT))?;
-    Ok(i64::from(found.f_type) == CGROUP2_SUPER_MAGIC)
+    Ok(found.f_type == CGROUP2_SUPER_MAGIC)
 }
 
 /// Returns the control group of this process, relative to the root of the hierarchy: `/system.slice/x.service`.

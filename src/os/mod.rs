@@ -5,9 +5,12 @@
 
 pub mod atomic;
 pub mod cgroup;
+pub mod group;
 pub mod lock;
 pub mod mount;
 pub mod process;
+pub mod root;
+pub mod tree;
 pub mod wait;
 
 use std::{

@@ -1,0 +1,58 @@
+# The commands of the project. `make` builds, `make test` tests everything, `make demo` shows it at work.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+RELEASE ?= bookworm
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: all
+all:
+	$(CARGO) build --release --locked
+
+# Formatting, lints, unit tests, tests of the binary, and the booted tests on both Debian releases in the lab.
+.PHONY: test
+test:
+	tests/run
+
+# The main job, from a C program to a pod and back, with each command and its real output.
+.PHONY: demo
+demo:
+	tests/demo/run $(RELEASE)
+
+# A shell in the booted lab with rkt and acbuild installed; RELEASE=trixie for Debian 13.
+.PHONY: lab
+lab: all
+	tests/lab/shell $(RELEASE)
+
+# Medians of interleaved runs, against raw systemd-nspawn and podman.
+.PHONY: bench
+bench: all
+	tests/bench/run $(RELEASE)
+
+# Files under units/, dbus/ and packaging/ lie at the path that they will have; PREFIX takes the place of /usr.
+.PHONY: install
+install:
+	install -D -m 755 $(TARGET_DIR)/release/rkt $(DESTDIR)$(PREFIX)/bin/rkt
+	ln -sfn rkt $(DESTDIR)$(PREFIX)/bin/acbuild
+	@set -e; for tree in units dbus packaging; do \
+		[ ! -d $$tree/usr ] || (cd $$tree/usr && find . -type f) | sed 's,^\./,,' | while read -r file; do \
+			install -v -D -m 644 $$tree/usr/$$file $(DESTDIR)$(PREFIX)/$$file; done; \
+		[ ! -d $$tree/etc ] || (cd $$tree/etc && find . -type f) | sed 's,^\./,,' | while read -r file; do \
+			install -v -D -m 644 $$tree/etc/$$file $(DESTDIR)/etc/$$file; done; \
+	done
+
+.PHONY: fmt
+fmt:
+	$(CARGO) fmt
+
+.PHONY: clippy
+clippy:
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --test booted -- -D warnings
+
+# Takes down this project's labs that were killed half way, too; the cached root file systems stay.
+.PHONY: clean
+clean:
+	$(CARGO) clean
+	[ "$$(id -u)" != 0 ] || tests/lab/lab sweep

@@ -1,0 +1,8 @@
+//! Tests that need systemd as PID 1: they run the real binary on a booted system, as root, and ask systemd and the kernel
+//! whether it is true. `make test` boots a lab for them; `tests/lab/booted RELEASE [FILTER]` runs some.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod host;
+mod nspawn;

@@ -1,0 +1,9 @@
+//! What the tests of the binary share: running a command and waiting for an event, both with a deadline.
+//!
+//! It knows nothing of rkt's own functions: a test sees rkt as its user does.
+#![allow(dead_code, reason = "compiled into each test executable, of which none uses all of it")]
+
+pub(crate) mod run;
+pub(crate) mod wait;
+
+pub(crate) use run::Run;

@@ -1,5 +1,11 @@
-//! One binary, several names: by the last part of argv[0] it is `rkt` or `acbuild`.
+//! One binary, several names: the last part of argv[0] chooses the program.
+//!
+//! Everything a program does is behind its name here; this file only turns the outcome into an exit code.
 
-fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    let _called_as = words.next();
+    rkt::cli::main(words).into()
 }

@@ -1,1 +1,268 @@
 //! The command line: the only room that knows clap and the terminal.
+//!
+//! One file a command, with its `Args` (whose doc comments are the help) and its `run`. A new command is a variant of
+//! [`RktCommand`] and an arm of [`RktCommand::run`]; its row in [`later`] goes.
+
+pub mod args;
+pub mod complete;
+pub mod context;
+pub mod error;
+pub mod exit;
+pub mod help;
+pub mod later;
+pub mod logging;
+pub mod output;
+pub mod version;
+pub mod words;
+
+use std::ffi::OsString;
+
+use clap::{
+    CommandFactory as _, FromArgMatches as _,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use self::{
+    context::GlobalFlags,
+    words::{BadWords, Invocation, Rules, Style, WordError},
+};
+pub use self::{
+    context::{Context, Insecure, InsecureOptions},
+    error::CliError,
+    exit::Exit,
+};
+
+/// The pod runtime for people who run their machines with systemd
+#[derive(Debug, clap::Parser)]
+#[command(name = "rkt", disable_version_flag = true, disable_help_subcommand = true)]
+struct Rkt {
+    #[command(flatten)]
+    global: GlobalFlags,
+    /// Print the version and exit
+    #[arg(long)]
+    version: bool,
+    #[command(subcommand)]
+    command: RktCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum RktCommand {
+    Completion(complete::Args),
+    /// Show a list of commands or get help for one command
+    Help {
+        /// The command
+        #[arg(value_name = "COMMAND")]
+        _words: Vec<String>,
+    },
+    /// Operate on images in the local store
+    #[command(subcommand)]
+    Image(ImageCommand),
+    Version(version::Args),
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum ImageCommand {}
+
+impl RktCommand {
+    fn run(self, ctx: &Context) -> Result<Exit, CliError> {
+        match self {
+            Self::Completion(args) => complete::run(args, ctx),
+            Self::Image(command) => command.run(ctx),
+            Self::Version(args) => version::run(args, ctx),
+            Self::Help { .. } => unreachable!("help is given before arguments are parsed"),
+        }
+    }
+}
+
+impl ImageCommand {
+    fn run(self, _ctx: &Context) -> Result<Exit, CliError> {
+        match self {}
+    }
+}
+
+/// Commands that need the effective user to be root.
+const NEED_ROOT: &[&[&str]] =
+    &[&["app", "exec"], &["attach"], &["enter"], &["gc"], &["prepare"], &["rm"], &["run"], &["run-prepared"]];
+
+/// Flags that still work but have a better way.
+const DEPRECATED: &[(&str, &str)] = &[
+    ("cap-remove", "use --caps-remove instead"),
+    ("cap-retain", "use --caps-retain instead"),
+    ("no-store", "please use --pull-policy=update"),
+    ("store-only", "please use --pull-policy=never"),
+];
+
+const RULES: Rules = Rules {
+    style: |path, command| match path {
+        _ if later::is_missing(command) => Style::Opaque,
+        ["run" | "prepare" | "fetch"] | ["image", "fetch"] => Style::Images,
+        ["enter"] | ["app", "add" | "exec"] => Style::Leading,
+        _ => Style::Mixed,
+    },
+    belongs_to_image: |_| false,
+};
+
+/// Returns the whole tree of commands: for parsing, completion and manual pages.
+pub fn command() -> clap::Command {
+    later::add_to(Rkt::command(), |variable| {
+        std::env::var(variable).is_ok_and(|value| args::boolean(&value) == Ok(true))
+    })
+}
+
+/// Runs `rkt` with the words after argv[0].
+pub fn main(words: impl Iterator<Item = OsString>) -> Exit {
+    let mut root = command();
+    root.build();
+    let exit = match words::read(&root, RULES, words) {
+        Ok(invocation) => answer(&root, &invocation),
+        Err(bad) => bad_words(&bad),
+    };
+    match output::finish() {
+        Ok(()) => exit,
+        Err(lost) => {
+            // Whoever closed the pipe knows.
+            if lost.kind() != std::io::ErrorKind::BrokenPipe {
+                output::message(format!("writing the output: {}", crate::os::cause_text(&lost)));
+            }
+            if exit.is_success() { Exit::FAILURE } else { exit }
+        }
+    }
+}
+
+/// Does what was asked for.
+fn answer(root: &clap::Command, invocation: &Invocation<'_>) -> Exit {
+    let names = invocation.names();
+    output::set_prefix(invocation.command().get_name());
+    if invocation.help {
+        output::print(&help::text(&invocation.path));
+        return Exit::SUCCESS;
+    }
+    match names.as_slice() {
+        [] if invocation.flags_named("version") => output::print(&version::text()),
+        [] => {
+            output::message("missing command");
+            output::print(&help::text(&invocation.path));
+            return Exit::MISSING_COMMAND;
+        }
+        ["help"] => return help_command(root, &invocation.words),
+        // A group without a command of it: its help, and success, as ever (spec cli.md 1.1.4).
+        _ if invocation.command().has_subcommands() => output::print(&help::text(&invocation.path)),
+        _ => return run(root, invocation),
+    }
+    Exit::SUCCESS
+}
+
+fn help_command(root: &clap::Command, words: &[OsString]) -> Exit {
+    let mut path = vec![root];
+    for word in words {
+        let group = path[path.len() - 1];
+        match words::find_command(group, &word.to_string_lossy()) {
+            Some(command) => path.push(command),
+            None => {
+                let word = word.to_string_lossy().into_owned();
+                let similar = words::similar_commands(group, &word);
+                let error = WordError::UnknownCommand { word, program: "rkt".to_owned(), similar };
+                return bad_words(&BadWords { error, path: vec![root], among_images: false });
+            }
+        }
+    }
+    output::print(&help::text(&path));
+    Exit::SUCCESS
+}
+
+/// Parses the values and runs the command.
+fn run(root: &clap::Command, invocation: &Invocation<'_>) -> Exit {
+    for (name, hint) in DEPRECATED {
+        if invocation.flags_named(name) {
+            output::stderr(&format!("Flag --{name} has been deprecated, {hint}\n"));
+        }
+    }
+    let usage = help::usage(&invocation.path);
+    let debug = invocation.flags_named("debug");
+    if let Err(error) = later::refuse_command(invocation) {
+        return error.tell(debug, &usage);
+    }
+    let parsed = match parse(root, invocation) {
+        Ok(parsed) => parsed,
+        Err(Refusal::Words(error)) => {
+            return bad_words(&BadWords { error, path: invocation.path.clone(), among_images: false });
+        }
+        Err(Refusal::Command(error)) => return error.tell(debug, &usage),
+    };
+    logging::start(parsed.global.debug);
+    let ctx = Context::new(parsed.global);
+    match parsed.command.run(&ctx) {
+        Ok(exit) => exit,
+        Err(error) => error.tell(ctx.debug, &usage),
+    }
+}
+
+enum Refusal {
+    Words(WordError),
+    Command(CliError),
+}
+
+fn parse(root: &clap::Command, invocation: &Invocation<'_>) -> Result<Rkt, Refusal> {
+    let argv = invocation.argv().map_err(Refusal::Words)?;
+    let parsed = root.clone().try_get_matches_from(argv).and_then(|matches| Rkt::from_arg_matches(&matches));
+    match parsed {
+        Ok(parsed) => {
+            check_root(invocation).map_err(Refusal::Command)?;
+            later::refuse_flags(invocation).map_err(Refusal::Command)?;
+            Ok(parsed)
+        }
+        Err(error) => match value_error(&error) {
+            Some(error) => Err(Refusal::Words(error)),
+            None => {
+                check_root(invocation).map_err(Refusal::Command)?;
+                Err(Refusal::Command(CliError::usage()))
+            }
+        },
+    }
+}
+
+fn check_root(invocation: &Invocation<'_>) -> Result<(), CliError> {
+    let needed = NEED_ROOT.contains(&invocation.names().as_slice());
+    if needed && !rustix::process::geteuid().is_root() {
+        return Err(CliError::new("cannot run as unprivileged user"));
+    }
+    Ok(())
+}
+
+/// Makes rkt's error of clap's when a value is wrong; any other is a wrong number of arguments.
+fn value_error(error: &clap::Error) -> Option<WordError> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let reason = match error.kind() {
+        ErrorKind::ValueValidation => std::error::Error::source(error)?.to_string(),
+        ErrorKind::InvalidValue => match error.get(ContextKind::ValidValue) {
+            Some(ContextValue::Strings(values)) => format!("must be one of {}", values.join(", ")),
+            _ => "must not be empty".to_owned(),
+        },
+        ErrorKind::InvalidUtf8 => "must be UTF-8".to_owned(),
+        _ => return None,
+    };
+    // `--dir <DIR>`, `--net[=<SPEC>]`
+    let arg = context(ContextKind::InvalidArg);
+    let name = arg.trim_start_matches('-').split([' ', '[', '=', '.']).next().unwrap_or_default();
+    Some(WordError::InvalidValue { name: name.to_owned(), value: context(ContextKind::InvalidValue), reason })
+}
+
+/// Tells about words that mean nothing.
+fn bad_words(bad: &BadWords<'_>) -> Exit {
+    let mut text = format!("Error: {}\n", bad.error);
+    match &bad.error {
+        WordError::UnknownCommand { program, similar, .. } => {
+            if !similar.is_empty() {
+                let names: String = similar.iter().map(|name| format!("\t{name}\n")).collect();
+                text += &format!("\nDid you mean this?\n{names}\n");
+            }
+            text += &format!("Run '{program} --help' for usage.\n");
+        }
+        _ => text += &help::usage(&bad.path),
+    }
+    output::stderr(&text);
+    Exit::FAILURE
+}

@@ -1,0 +1,502 @@
+//! From the words of a command line to one command, its flags and its arguments (spec cli.md 1.1.2).
+//!
+//! clap knows the commands, their flags and the types of values, but reads words in its own way. So the words are read
+//! here by rkt's rules, with clap's definitions as the only table, and handed on to clap in a form that has one meaning:
+//! command path, flags joined to their values with `=`, `--`, arguments. No value is looked at here, except that of a
+//! boolean. `acbuild` reads its words by the same rules.
+
+use std::{
+    any::TypeId,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+};
+
+use clap::{Arg, ArgAction, Command};
+
+use super::args;
+
+/// Where the flags of a command may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Anywhere before `--`.
+    Mixed,
+    /// Before the first argument; what follows is not looked at.
+    Leading,
+    /// Between images, which have flags and arguments of their own (spec cli.md 1.2.1, "Grammar").
+    Images,
+    /// Nowhere: only a request for help is recognised.
+    Opaque,
+}
+
+/// How one program differs from another.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    /// The style of the command with this path, such as `["image", "list"]`.
+    pub style: fn(&[&str], &Command) -> Style,
+    /// Tells the flags that belong to an image, in a command of style [`Style::Images`].
+    pub belongs_to_image: fn(&str) -> bool,
+}
+
+/// One use of a flag, without its dashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flag {
+    /// The name as it was typed.
+    pub name: String,
+    /// The value, if there was one.
+    pub value: Option<OsString>,
+}
+
+impl Flag {
+    /// Returns the flag as it can be typed, joined to its value.
+    pub fn joined(&self) -> OsString {
+        let mut word = OsString::from("--");
+        word.push(&self.name);
+        if let Some(value) = &self.value {
+            word.push("=");
+            word.push(value);
+        }
+        word
+    }
+
+    /// Takes a word that starts with two dashes apart.
+    pub fn split(word: &OsStr) -> Option<Self> {
+        let bytes = word.as_bytes().strip_prefix(b"--").filter(|rest| !rest.is_empty())?;
+        let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
+            Some(at) => (&bytes[..at], Some(OsString::from_vec(bytes[at + 1..].to_vec()))),
+            None => (bytes, None),
+        };
+        Some(Self { name: String::from_utf8_lossy(name).into_owned(), value })
+    }
+}
+
+/// What was asked for.
+#[derive(Debug)]
+pub struct Invocation<'c> {
+    /// The program, the groups and the command, outermost first; never empty. The last one is a group when no command
+    /// of it was named.
+    pub path: Vec<&'c Command>,
+    /// The flags of the command, and the global ones, in order. All exist.
+    pub flags: Vec<Flag>,
+    /// The arguments. In style `Images` with the flags of images among them, joined to their values.
+    pub words: Vec<OsString>,
+    /// How many of the flags stood before the first argument.
+    pub leading: usize,
+    /// Help was asked for.
+    pub help: bool,
+}
+
+/// Why words mean nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WordError {
+    /// No command has this name, or the beginning of several.
+    #[error("unknown command {word:?} for {program:?}")]
+    UnknownCommand {
+        /// What was typed.
+        word: String,
+        /// The name of the program.
+        program: String,
+        /// Names that may have been meant.
+        similar: Vec<String>,
+    },
+    /// The command has no such flag.
+    #[error("unknown flag: --{name}")]
+    UnknownFlag {
+        /// Without dashes.
+        name: String,
+    },
+    /// There are no short flags but `-h`.
+    #[error("unknown shorthand flag: '{letter}' in {word}")]
+    UnknownShortFlag {
+        /// The first letter.
+        letter: char,
+        /// The whole word.
+        word: String,
+    },
+    /// A value is missing at the end of the words.
+    #[error("flag needs an argument: --{name}")]
+    NeedsValue {
+        /// Without dashes.
+        name: String,
+    },
+    /// A value is of the wrong form.
+    #[error("invalid argument {value:?} for --{name}={value}: {reason}")]
+    InvalidValue {
+        /// Without dashes.
+        name: String,
+        /// As typed.
+        value: String,
+        /// What a right value looks like, or what is wrong with this one.
+        reason: String,
+    },
+}
+
+/// A [`WordError`] and where it happened.
+#[derive(Debug)]
+pub struct BadWords<'c> {
+    /// What is wrong.
+    pub error: WordError,
+    /// The command as far as it was known.
+    pub path: Vec<&'c Command>,
+    /// The word stood behind the first image.
+    pub among_images: bool,
+}
+
+/// Reads the words after argv[0]; `root` must have been built ([`Command::build`]).
+///
+/// # Errors
+/// The first word that means nothing.
+pub fn read<'c>(
+    root: &'c Command,
+    rules: Rules,
+    words: impl Iterator<Item = OsString>,
+) -> Result<Invocation<'c>, Box<BadWords<'c>>> {
+    let mut reader = Reader {
+        rules,
+        early: Vec::new(),
+        invocation: Invocation {
+            path: vec![root],
+            flags: Vec::new(),
+            words: Vec::new(),
+            leading: 0,
+            help: false,
+        },
+    };
+    match reader.read(words) {
+        Ok(()) => Ok(reader.invocation),
+        Err(error) => {
+            let among_images = reader.style() == Style::Images && reader.saw_image();
+            Err(Box::new(BadWords { error, path: reader.invocation.path, among_images }))
+        }
+    }
+}
+
+struct Reader<'c> {
+    rules: Rules,
+    /// Flags that stood before the command was known.
+    early: Vec<Flag>,
+    invocation: Invocation<'c>,
+}
+
+impl<'c> Reader<'c> {
+    fn read(&mut self, mut words: impl Iterator<Item = OsString>) -> Result<(), WordError> {
+        while let Some(word) = words.next() {
+            if self.command().has_subcommands() {
+                self.before_command(word, &mut words)?;
+            } else {
+                match self.style() {
+                    Style::Opaque => self.invocation.help |= is_help(&word),
+                    Style::Mixed => self.mixed(word, &mut words)?,
+                    Style::Leading => self.leading(word, &mut words)?,
+                    Style::Images => self.among_images(word, &mut words)?,
+                }
+            }
+        }
+        if self.command().has_subcommands() { self.settle_early() } else { Ok(()) }
+    }
+
+    fn command(&self) -> &'c Command {
+        self.invocation.path.last().expect("the root is never taken off")
+    }
+
+    fn style(&self) -> Style {
+        let names: Vec<_> = self.invocation.path.iter().skip(1).map(|command| command.get_name()).collect();
+        (self.rules.style)(&names, self.command())
+    }
+
+    fn before_command(
+        &mut self,
+        word: OsString,
+        words: &mut impl Iterator<Item = OsString>,
+    ) -> Result<(), WordError> {
+        if is_help(&word) {
+            self.invocation.help = true;
+        } else if word == "--" {
+            self.invocation.words.extend(words);
+        } else if let Some(mut flag) = Flag::split(&word) {
+            if flag.value.is_none() && self.early_takes_next(&flag.name) {
+                let value = words.next().ok_or_else(|| WordError::NeedsValue { name: flag.name.clone() })?;
+                flag.value = Some(value);
+            }
+            self.early.push(flag);
+        } else if is_short_flag(&word) {
+            return Err(unknown_short_flag(&word));
+        } else {
+            let text = word.to_string_lossy();
+            match find_command(self.command(), &text) {
+                Some(command) => {
+                    self.invocation.path.push(command);
+                    if !command.has_subcommands() {
+                        self.settle_early()?;
+                    }
+                }
+                // The words behind an unknown command of a group mean nothing.
+                None if self.invocation.path.len() > 1 => self.invocation.words.push(word),
+                None => {
+                    return Err(WordError::UnknownCommand {
+                        similar: similar_commands(self.command(), &text),
+                        word: text.into_owned(),
+                        program: self.command().get_name().to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether a flag that stands before the command takes the next word: only if it would for every command that
+    /// has it.
+    fn early_takes_next(&self, name: &str) -> bool {
+        if let Some(arg) = find_flag(self.command(), name) {
+            return needs_value(arg);
+        }
+        let mut uses = Vec::new();
+        collect_flags(self.invocation.path[0], name, &mut uses);
+        !uses.is_empty() && uses.into_iter().all(needs_value)
+    }
+
+    fn settle_early(&mut self) -> Result<(), WordError> {
+        if self.style() == Style::Opaque {
+            return Ok(());
+        }
+        for flag in std::mem::take(&mut self.early) {
+            let arg = self.known(&flag.name)?;
+            if flag.value.is_none() && needs_value(arg) {
+                return Err(WordError::NeedsValue { name: flag.name });
+            }
+            self.place(flag);
+        }
+        Ok(())
+    }
+
+    fn mixed(&mut self, word: OsString, words: &mut impl Iterator<Item = OsString>) -> Result<(), WordError> {
+        if word == "--" {
+            self.invocation.words.extend(words);
+        } else if !self.flag(&word, words)? {
+            self.invocation.words.push(word);
+        }
+        Ok(())
+    }
+
+    fn leading(
+        &mut self,
+        word: OsString,
+        words: &mut impl Iterator<Item = OsString>,
+    ) -> Result<(), WordError> {
+        if word == "--" {
+            self.invocation.words.extend(words);
+        } else if !self.flag(&word, words)? {
+            self.invocation.words.push(word);
+            self.invocation.words.extend(words);
+        }
+        Ok(())
+    }
+
+    fn among_images(
+        &mut self,
+        word: OsString,
+        words: &mut impl Iterator<Item = OsString>,
+    ) -> Result<(), WordError> {
+        if word == "--" {
+            self.invocation.words.push(word);
+            for word in words.by_ref() {
+                let last = word == "---";
+                self.invocation.words.push(word);
+                if last {
+                    break;
+                }
+            }
+        } else if word == "---" || !self.flag(&word, words)? {
+            self.invocation.words.push(word);
+        }
+        Ok(())
+    }
+
+    /// Takes a word that is a flag; tells whether it was one.
+    fn flag(&mut self, word: &OsStr, words: &mut impl Iterator<Item = OsString>) -> Result<bool, WordError> {
+        if is_help(word) {
+            self.invocation.help = true;
+            return Ok(true);
+        }
+        let Some(mut flag) = Flag::split(word) else {
+            return if is_short_flag(word) { Err(unknown_short_flag(word)) } else { Ok(false) };
+        };
+        if flag.value.is_none() && needs_value(self.known(&flag.name)?) {
+            let value = words.next().ok_or_else(|| WordError::NeedsValue { name: flag.name.clone() })?;
+            flag.value = Some(value);
+        }
+        self.known(&flag.name)?;
+        self.place(flag);
+        Ok(true)
+    }
+
+    fn known(&self, name: &str) -> Result<&'c Arg, WordError> {
+        find_flag(self.command(), name).ok_or_else(|| WordError::UnknownFlag { name: name.to_owned() })
+    }
+
+    fn place(&mut self, flag: Flag) {
+        if self.style() == Style::Images && (self.rules.belongs_to_image)(&flag.name) {
+            self.invocation.words.push(flag.joined());
+        } else {
+            if !self.saw_image() {
+                self.invocation.leading += 1;
+            }
+            self.invocation.flags.push(flag);
+        }
+    }
+
+    fn saw_image(&self) -> bool {
+        self.invocation.words.iter().any(|word| Flag::split(word).is_none())
+    }
+}
+
+impl Invocation<'_> {
+    /// Returns the command that was asked for.
+    pub fn command(&self) -> &Command {
+        self.path.last().expect("the root is never taken off")
+    }
+
+    /// Returns the names of the groups and the command, without the program's.
+    pub fn names(&self) -> Vec<&str> {
+        self.path.iter().skip(1).map(|command| command.get_name()).collect()
+    }
+
+    /// Tells whether a flag of this name was used.
+    pub fn flags_named(&self, name: &str) -> bool {
+        self.used_flags().contains(&name.to_owned())
+    }
+
+    /// Returns the names of the flags that were used, those of images included, but not switches that were set to false.
+    pub fn used_flags(&self) -> Vec<String> {
+        let of_images = self.words.split(|word| word == "---").flat_map(|part| {
+            part.iter().take_while(|word| *word != "--").filter_map(|word| Flag::split(word))
+        });
+        let off = |flag: &Flag| {
+            flag.value.as_ref().is_some_and(|value| args::boolean(&value.to_string_lossy()) == Ok(false))
+        };
+        self.flags.iter().cloned().chain(of_images).filter(|flag| !off(flag)).map(|flag| flag.name).collect()
+    }
+
+    /// Returns the words for clap, argv[0] included.
+    ///
+    /// Of a flag that has one value, the last use counts.
+    ///
+    /// # Errors
+    /// A boolean that is neither true nor false.
+    pub fn argv(&self) -> Result<Vec<OsString>, WordError> {
+        self.argv_of(&self.flags, &self.words)
+    }
+
+    /// Returns the words for clap as if the line had ended before the first argument.
+    ///
+    /// # Errors
+    /// A boolean that is neither true nor false.
+    pub fn leading_argv(&self) -> Result<Vec<OsString>, WordError> {
+        self.argv_of(&self.flags[..self.leading], &[])
+    }
+
+    fn argv_of(&self, flags: &[Flag], words: &[OsString]) -> Result<Vec<OsString>, WordError> {
+        let mut argv: Vec<OsString> = self.path.iter().map(|command| command.get_name().into()).collect();
+        for (index, flag) in flags.iter().enumerate() {
+            let arg = find_flag(self.command(), &flag.name).expect("reading has looked each flag up");
+            let many = matches!(arg.get_action(), ArgAction::Append);
+            // Checked even when it does not count: a mistake is a mistake.
+            let word = word_for_clap(arg, flag)?;
+            let same = |later: &Flag| {
+                find_flag(self.command(), &later.name).is_some_and(|a| a.get_id() == arg.get_id())
+            };
+            if many || !flags[index + 1..].iter().any(same) {
+                argv.extend(word);
+            }
+        }
+        argv.push("--".into());
+        argv.extend_from_slice(words);
+        Ok(argv)
+    }
+}
+
+/// Returns the word that says the same to clap, which has no values for switches and knows two spellings of a boolean.
+fn word_for_clap(arg: &Arg, flag: &Flag) -> Result<Option<OsString>, WordError> {
+    let switch = matches!(arg.get_action(), ArgAction::SetTrue);
+    let boolean = switch || arg.get_value_parser().type_id() == TypeId::of::<bool>();
+    let Some(value) = flag.value.as_ref().filter(|_| boolean) else { return Ok(Some(flag.joined())) };
+    let value = value.to_string_lossy();
+    let on = args::boolean(&value).map_err(|reason| WordError::InvalidValue {
+        name: flag.name.clone(),
+        value: value.to_string(),
+        reason: reason.to_string(),
+    })?;
+    let bare = Flag { name: flag.name.clone(), value: None };
+    Ok(match (switch, on) {
+        (true, false) => None,
+        (true, true) => Some(bare.joined()),
+        (false, on) => Some(Flag { value: Some(on.to_string().into()), ..bare }.joined()),
+    })
+}
+
+/// Finds the command that a word names, whole or by an unambiguous beginning.
+pub fn find_command<'c>(group: &'c Command, word: &str) -> Option<&'c Command> {
+    let exact =
+        group.get_subcommands().find(|c| c.get_name() == word || c.get_all_aliases().any(|a| a == word));
+    exact.or_else(|| {
+        let mut matching =
+            group.get_subcommands().filter(|c| !word.is_empty() && c.get_name().starts_with(word));
+        matching.next().filter(|_| matching.next().is_none())
+    })
+}
+
+/// Returns the commands whose name begins like the word or is at most two letters away from it.
+pub fn similar_commands(group: &Command, word: &str) -> Vec<String> {
+    let word = word.to_lowercase();
+    let names = group.get_subcommands().filter(|command| !command.is_hide_set()).map(Command::get_name);
+    let close = |name: &&str| (!word.is_empty() && name.starts_with(&word)) || distance(name, &word) <= 2;
+    let mut similar: Vec<_> = names.filter(close).map(str::to_owned).collect();
+    similar.sort();
+    similar
+}
+
+/// The number of letters to add, drop or change (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let change = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn find_flag<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
+    let named = |arg: &&Arg| {
+        arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
+    };
+    command.get_arguments().find(named)
+}
+
+fn collect_flags<'c>(command: &'c Command, name: &str, found: &mut Vec<&'c Arg>) {
+    found.extend(find_flag(command, name));
+    for command in command.get_subcommands() {
+        collect_flags(command, name, found);
+    }
+}
+
+fn needs_value(arg: &Arg) -> bool {
+    arg.get_action().takes_values() && arg.get_num_args().is_none_or(|range| range.min_values() > 0)
+}
+
+fn is_help(word: &OsStr) -> bool {
+    word == "-h" || word == "--help" || word == "--help=true"
+}
+
+fn is_short_flag(word: &OsStr) -> bool {
+    word.len() > 1 && word.as_bytes()[0] == b'-' && word != "--"
+}
+
+fn unknown_short_flag(word: &OsStr) -> WordError {
+    let word = word.to_string_lossy().into_owned();
+    WordError::UnknownShortFlag { letter: word.chars().nth(1).unwrap_or('-'), word }
+}

@@ -13,6 +13,8 @@
 pub mod appc;
 pub mod build;
 pub mod cli;
+#[cfg(test)]
+mod golden;
 pub mod image;
 pub mod os;
 pub mod pod;

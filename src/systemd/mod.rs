@@ -1,1 +1,4 @@
 //! What rkt asks of systemd: the bus, and the one typed writer of units.
+
+pub mod unit;
+pub mod unit_name;

@@ -1,6 +1,6 @@
 //! Processes told apart for good: a pid alone may be a stranger's by now, a pid with its start time is not.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -128,7 +128,7 @@ pub struct Program {
     /// The arguments after argv[0].
     pub args: Vec<String>,
     /// The environment, made from nothing.
-    pub env: HashMap<String, String>,
+    pub env: BTreeMap<String, String>,
 }
 
 /// Becomes `program`, which inherits the standard streams and `kept`, and no other descriptor.

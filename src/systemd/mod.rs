@@ -1,4 +1,5 @@
 //! What rkt asks of systemd: the bus, and the one typed writer of units.
 
+pub mod bus;
 pub mod unit;
 pub mod unit_name;

@@ -1,0 +1,205 @@
+//! What rkt does inside a pod, as the short program of a unit.
+//!
+//! The pod's systemd starts the file `/rkt/inside`, which is rkt itself on a read-only mount of the pod's own view (no
+//! app sees it). It knows the ground floor and the marks, nothing of the host.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::status::record_failure;
+use crate::appc::name::AcName;
+use crate::os::{SysError, root::Root};
+
+/// Where rkt's own file is, in the pod.
+pub const PROGRAM: &str = "/rkt/inside";
+/// The word that asks for [`record`].
+pub const FAILED: &str = "failed";
+
+/// systemd's own statuses for a start that did not get as far as the program (systemd.exec(5), "Process Exit Codes").
+const EXIT_CHDIR: u8 = 200;
+const EXIT_EXEC: u8 = 203;
+
+/// What the unit of a failed app's record is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The app.
+    pub app: AcName,
+    /// The program that it was to execute, in its root.
+    pub program: String,
+    /// The directory that it was to start in.
+    pub working_directory: String,
+}
+
+/// How systemd says a unit's main process ended (systemd.exec(5), `$MONITOR_EXIT_CODE` and the like).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MonitorEnvironment {
+    /// `exited`, `killed` or `dumped`.
+    pub exit_code: String,
+    /// A number, or a signal's name without SIG.
+    pub exit_status: String,
+}
+
+/// What the record of a failure says: the pod's exit status, and a line for the app's log where systemd is silent.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The status that the pod ends with.
+    pub pod_exit_code: u8,
+    /// Why the app could not start.
+    pub diagnosis: Option<String>,
+}
+
+/// Records the end of a failed app below `root`, the pod's root.
+///
+/// # Errors
+/// When the marks can't be written.
+pub fn record(root: &Path, failure: &Failure, end: &MonitorEnvironment) -> Result<Recorded, SysError> {
+    let exit_code = exit_code(end);
+    let app_root = root.join("opt/stage2").join(failure.app.as_str()).join("rootfs");
+    let pod_exit_code = record_failure(root, &failure.app, exit_code)?;
+    let diagnosis = match exit_code {
+        EXIT_CHDIR => Some(format!(
+            "Error: Unable to change to the working directory \"{}\"",
+            failure.working_directory
+        )),
+        EXIT_EXEC => Some(diagnose(&app_root, &failure.program)),
+        _ => None,
+    };
+    Ok(Recorded { pod_exit_code, diagnosis })
+}
+
+/// The status of an app: its own, or the bare number of the signal that ended it (spec pods.md 3.10).
+fn exit_code(end: &MonitorEnvironment) -> u8 {
+    let code = match end.exit_code.as_str() {
+        "killed" | "dumped" => signal_number(&end.exit_status),
+        _ => end.exit_status.parse().ok(),
+    };
+    // A unit that failed without such a status (a time-out, a protocol error) has still failed.
+    code.filter(|code| *code != 0).unwrap_or(1)
+}
+
+/// Numbers of the signals by their names without SIG on this architecture (signal(7)).
+fn signal_number(name: &str) -> Option<u8> {
+    const NAMED: [(&str, libc::c_int); 31] = [
+        ("HUP", libc::SIGHUP),
+        ("INT", libc::SIGINT),
+        ("QUIT", libc::SIGQUIT),
+        ("ILL", libc::SIGILL),
+        ("TRAP", libc::SIGTRAP),
+        ("ABRT", libc::SIGABRT),
+        ("BUS", libc::SIGBUS),
+        ("FPE", libc::SIGFPE),
+        ("KILL", libc::SIGKILL),
+        ("USR1", libc::SIGUSR1),
+        ("SEGV", libc::SIGSEGV),
+        ("USR2", libc::SIGUSR2),
+        ("PIPE", libc::SIGPIPE),
+        ("ALRM", libc::SIGALRM),
+        ("TERM", libc::SIGTERM),
+        ("STKFLT", libc::SIGSTKFLT),
+        ("CHLD", libc::SIGCHLD),
+        ("CONT", libc::SIGCONT),
+        ("STOP", libc::SIGSTOP),
+        ("TSTP", libc::SIGTSTP),
+        ("TTIN", libc::SIGTTIN),
+        ("TTOU", libc::SIGTTOU),
+        ("URG", libc::SIGURG),
+        ("XCPU", libc::SIGXCPU),
+        ("XFSZ", libc::SIGXFSZ),
+        ("VTALRM", libc::SIGVTALRM),
+        ("PROF", libc::SIGPROF),
+        ("WINCH", libc::SIGWINCH),
+        ("IO", libc::SIGIO),
+        ("PWR", libc::SIGPWR),
+        ("SYS", libc::SIGSYS),
+    ];
+    if let Some(offset) = name.strip_prefix("RTMIN+").and_then(|text| text.parse::<u8>().ok()) {
+        return u8::try_from(libc::SIGRTMIN()).ok()?.checked_add(offset);
+    }
+    NAMED.iter().find(|(known, _)| *known == name).and_then(|(_, number)| u8::try_from(*number).ok())
+}
+
+/// Says why `program` could not be executed in `app_root` (spec pods.md 3.6).
+fn diagnose(app_root: &Path, program: &str) -> String {
+    let missing = |path: &str| format!("Error: Unable to open \"{path}\": No such file or directory");
+    let Ok(root) = Root::open(app_root) else { return missing(program) };
+    let Some(head) = read_head(&root, Path::new(program)) else { return missing(program) };
+    let interpreter = script_interpreter(&head).or_else(|| elf_interpreter(&head));
+    match interpreter {
+        Some(path) if root.open_file(&path).is_err() => missing(&path.to_string_lossy()),
+        _ => format!(
+            "Error: Unable to execute \"{program}\": it is not a program for this machine, or not executable"
+        ),
+    }
+}
+
+fn read_head(root: &Root, program: &Path) -> Option<Vec<u8>> {
+    /// More than the kernel reads to find an interpreter, and enough for the program headers of usual files.
+    const HEAD: u64 = 4096;
+    let mut head = Vec::new();
+    root.open_file(program).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+    Some(head)
+}
+
+fn script_interpreter(head: &[u8]) -> Option<PathBuf> {
+    let line = head.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
+    let word = std::str::from_utf8(line).ok()?.split_ascii_whitespace().next()?;
+    Some(word.into())
+}
+
+/// Reads the path in the PT_INTERP program header of a 64-bit little-endian file (elf(5)).
+fn elf_interpreter(head: &[u8]) -> Option<PathBuf> {
+    const PT_INTERP: u32 = 3;
+    const HEADER_SIZE: usize = 56;
+    if !head.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let word = |at: usize| Some(u64::from_le_bytes(head.get(at..at + 8)?.try_into().ok()?));
+    let start = usize::try_from(word(32)?).ok()?;
+    let count = usize::from(u16::from_le_bytes(head.get(56..58)?.try_into().ok()?));
+    for index in 0..count {
+        let at = start.checked_add(index.checked_mul(HEADER_SIZE)?)?;
+        if u32::from_le_bytes(head.get(at..at.checked_add(4)?)?.try_into().ok()?) != PT_INTERP {
+            continue;
+        }
+        let (offset, size) = (usize::try_from(word(at + 8)?).ok()?, usize::try_from(word(at + 32)?).ok()?);
+        let text = head.get(offset..offset.checked_add(size)?)?.split(|&byte| byte == 0).next()?;
+        return Some(std::str::from_utf8(text).ok()?.into());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_counts_as_its_bare_number() {
+        for (code, status, expected) in [
+            ("exited", "7", 7),
+            ("exited", "203", 203),
+            ("killed", "KILL", 9),
+            ("dumped", "SEGV", 11),
+            ("killed", "RTMIN+3", 37),
+            ("killed", "NOSUCH", 1),
+            ("exited", "0", 1),
+            ("", "", 1),
+        ] {
+            let end = MonitorEnvironment { exit_code: code.into(), exit_status: status.into() };
+            assert_eq!(exit_code(&end), expected, "{code} {status}");
+        }
+    }
+
+    #[test]
+    fn the_interpreter_of_a_script_is_its_first_word() {
+        assert_eq!(script_interpreter(b"#! /bin/sh -e\nexit"), Some("/bin/sh".into()));
+        assert_eq!(script_interpreter(b"\x7fELF"), None);
+    }
+
+    #[test]
+    fn the_loader_of_a_program_is_found() {
+        let own = std::fs::read("/proc/self/exe").unwrap();
+        let loader = elf_interpreter(&own[..4096]).expect("tests are linked dynamically");
+        assert!(loader.exists(), "{loader:?}");
+        assert_eq!(elf_interpreter(b"\x7fELF\x02\x01"), None);
+    }
+}

@@ -1,0 +1,158 @@
+//! What a pod will be, as plain values: the files of its small root, its units, and the supervisor's command.
+//!
+//! Pure: nothing here looks at the host. The values are shown by `--debug`, compared with golden files, and written by
+//! [`super::skeleton`]. Every word of a user that reaches a unit goes through the typed writer.
+
+pub mod nspawn;
+mod skeleton;
+mod units;
+
+use std::path::{Path, PathBuf};
+
+pub use self::units::{UnitPlanError, app_unit_name};
+use crate::appc::capability::CapabilitySet;
+use crate::appc::name::AcName;
+use crate::appc::pod_uuid::PodUuid;
+use crate::systemd::unit::environment::{EnvironmentError, EnvironmentFile};
+
+/// A pod as it will be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodSpec {
+    /// Its name.
+    pub uuid: PodUuid,
+    /// Its host name.
+    pub hostname: String,
+    /// The text of the host's os-release(5), whose /usr it runs.
+    pub os_release: String,
+    /// Its apps, in the manifest's order.
+    pub apps: Vec<AppSpec>,
+    /// Which kernel paths apps may reach.
+    pub kernel_paths: KernelPaths,
+}
+
+/// Whether apps are kept from the kernel's own files and from making device nodes (spec pods.md 3.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelPaths {
+    /// They are.
+    Protected,
+    /// The user switched that off.
+    Open,
+}
+
+/// An app as it will be executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppSpec {
+    /// Its name in the pod.
+    pub name: AcName,
+    /// What `systemctl -M` shows beside it.
+    pub description: String,
+    /// Absolute path of the program in the app's root.
+    pub program: String,
+    /// The whole argument vector.
+    pub argv: Vec<String>,
+    /// Absolute path in the app's root.
+    pub working_directory: String,
+    /// Its user, a number.
+    pub user: u32,
+    /// Its group, a number.
+    pub group: u32,
+    /// Its further groups, exactly these.
+    pub supplementary_groups: Vec<u32>,
+    /// Its whole environment, in order, a name once.
+    pub environment: Vec<(String, String)>,
+    /// What any of its processes can ever be allowed to do; `None` for everything.
+    pub capabilities: Option<CapabilitySet>,
+    /// Whether set-id bits have no effect.
+    pub no_new_privileges: bool,
+    /// Memory limit in bytes.
+    pub memory_max: Option<u64>,
+    /// Processor limit in thousandths of a CPU.
+    pub cpu_millicores: Option<u64>,
+    /// Relative share of the processor, 1 to 10000 (`CPUWeight=`).
+    pub cpu_weight: Option<u64>,
+    /// `/proc/PID/oom_score_adj`.
+    pub oom_score_adjust: Option<i32>,
+    /// Whether its changes to its root are refused.
+    pub read_only_root: bool,
+    /// Whether the app reports its readiness itself (sd_notify(3)).
+    pub notifies: bool,
+}
+
+/// A file of the pod's root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative to the root.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What an [`Entry`] is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A directory with this mode.
+    Directory(u32),
+    /// A regular file with this content and mode.
+    File(String, u32),
+    /// A symbolic link to this target.
+    Link(PathBuf),
+}
+
+impl Entry {
+    fn directory(path: impl AsRef<Path>, mode: u32) -> Self {
+        Self { path: path.as_ref().to_owned(), kind: EntryKind::Directory(mode) }
+    }
+
+    fn file(path: impl AsRef<Path>, content: impl Into<String>, mode: u32) -> Self {
+        Self { path: path.as_ref().to_owned(), kind: EntryKind::File(content.into(), mode) }
+    }
+
+    fn link(path: impl AsRef<Path>, target: impl AsRef<Path>) -> Self {
+        Self { path: path.as_ref().to_owned(), kind: EntryKind::Link(target.as_ref().to_owned()) }
+    }
+}
+
+/// Why a pod can't be expressed.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A value can't stand in a unit.
+    #[error(transparent)]
+    Unit(#[from] UnitPlanError),
+    /// A variable can't be handed to an app.
+    #[error("app {app}: {reason}")]
+    Environment {
+        /// The app.
+        app: AcName,
+        /// What is wrong with which variable.
+        reason: EnvironmentError,
+    },
+}
+
+/// Returns every file of the pod's root, parents before children.
+///
+/// # Errors
+/// When a value of the user can't be expressed in a unit or an environment file; nothing is left out in silence.
+pub fn entries(pod: &PodSpec) -> Result<Vec<Entry>, PlanError> {
+    let mut entries = skeleton::entries(pod);
+    let dir = Path::new("etc/systemd/system");
+    for unit in units::units(pod)? {
+        let text = unit.checked_text().map_err(UnitPlanError::from)?;
+        entries.push(Entry::file(dir.join(unit.name().as_str()), text, 0o644));
+    }
+    for (link, target) in units::LINKS {
+        entries.push(Entry::link(dir.join(link), target));
+    }
+    for app in &pod.apps {
+        let mut file = EnvironmentFile::default();
+        let refused = |reason| PlanError::Environment { app: app.name.clone(), reason };
+        for (name, value) in &app.environment {
+            file.push(name, value).map_err(refused)?;
+        }
+        let path = format!("{}/{}", skeleton::ENV_DIR, app.name);
+        entries.push(Entry::file(path, file.checked_text().map_err(refused)?, 0o600));
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! The command that becomes the pod's supervisor (systemd-nspawn(1)), as a value.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::skeleton::NO_GENERATORS;
+use crate::appc::pod_uuid::PodUuid;
+use crate::os::process::Program;
+use crate::stage1::inside::PROGRAM;
+
+/// Where systemd-nspawn is, on every distribution with a merged /usr.
+pub const NSPAWN: &str = "/usr/bin/systemd-nspawn";
+
+/// The network of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// A loopback device of its own and nothing else.
+    None,
+    /// The host's.
+    Host,
+}
+
+/// Whether machined is asked to register the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// It is.
+    Registered,
+    /// It is not there.
+    Unregistered,
+}
+
+/// What is known only when a pod starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start<'a> {
+    /// The pod.
+    pub uuid: &'a PodUuid,
+    /// The root of its systemd, on the host.
+    pub stage1_root: &'a Path,
+    /// rkt's own file, which a unit of the pod executes.
+    pub rkt: &'a Path,
+    /// The pod's host name.
+    pub hostname: &'a str,
+    /// Its network.
+    pub network: Network,
+    /// Whether machined knows it.
+    pub registration: Registration,
+    /// The caller's `NOTIFY_SOCKET`, to which the pod's readiness is passed on (sd_notify(3)).
+    pub notify_socket: Option<&'a str>,
+    /// Number of the descriptor that holds the pod's lock (spec pods.md 3.2).
+    pub debug: bool,
+}
+
+/// Returns the supervisor's program: every flag is one that systemd 252 has.
+pub fn program(start: &Start<'_>) -> Program {
+    let machine = machine_name(start.uuid);
+    let mut args: Vec<String> = ["--quiet", "--keep-unit", "--boot", "--settings=no", "--console=read-only"]
+        .into_iter()
+        .chain(["--resolv-conf=off", "--timezone=off", "--link-journal=no"])
+        .map(str::to_owned)
+        .collect();
+    args.push(format!("--directory={}", start.stage1_root.display()));
+    args.push(format!("--machine={machine}"));
+    args.push(format!("--uuid={}", start.uuid));
+    args.push(format!("--hostname={}", start.hostname));
+    args.push(format!("--notify-ready={}", if start.notify_socket.is_some() { "yes" } else { "no" }));
+    if start.registration == Registration::Unregistered {
+        args.push("--register=no".into());
+    }
+    if start.network == Network::None {
+        args.push("--private-network".into());
+    }
+    args.push("--bind-ro=/usr".into());
+    args.push(format!("--bind-ro={}:{PROGRAM}", escaped(start.rkt)));
+    // Only our own units: none of the host's, and no generator, which would cost more than the rest of the start.
+    args.push("--setenv=SYSTEMD_UNIT_PATH=/etc/systemd/system".into());
+    args.push(format!("--setenv=SYSTEMD_GENERATOR_PATH={NO_GENERATORS}"));
+    args.push(format!("--setenv=SYSTEMD_ENVIRONMENT_GENERATOR_PATH={NO_GENERATORS}"));
+    args.push("--".into());
+    if start.debug {
+        args.push("--log-target=console".into());
+    } else {
+        args.push("--log-target=null".into());
+    }
+    args.push("--show-status=0".into());
+    Program { path: PathBuf::from(NSPAWN), args, env: environment(start) }
+}
+
+/// The name by which machined and the journal know the pod (spec pods.md 3.4).
+pub fn machine_name(uuid: &PodUuid) -> String {
+    format!("rkt-{uuid}")
+}
+
+/// Made from nothing: nspawn hands parts of its own environment on.
+fn environment(start: &Start<'_>) -> BTreeMap<String, String> {
+    let mut environment: BTreeMap<String, String> = [
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        // nspawn looks for systemd in the root before /usr is bound, and would mount cgroup v1 without these.
+        ("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1"),
+        ("UNIFIED_CGROUP_HIERARCHY", "1"),
+        // 257 otherwise writes escape sequences to the console; the apps have the real TERM by their units.
+        ("SYSTEMD_TINT_BACKGROUND", "0"),
+        ("SYSTEMD_ADJUST_TERMINAL_TITLE", "0"),
+        ("TERM", "dumb"),
+        // The `container` variable of the pod's init, and what `machinectl list` shows as service.
+        ("SYSTEMD_NSPAWN_CONTAINER_SERVICE", "rkt"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect();
+    if let Some(socket) = start.notify_socket {
+        environment.insert("NOTIFY_SOCKET".into(), socket.into());
+    }
+    environment
+}
+
+/// In `--bind=` a colon separates and a backslash escapes.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace('\\', "\\\\").replace(':', "\\:")
+}

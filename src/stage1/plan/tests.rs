@@ -1,0 +1,122 @@
+//! Golden tests: what a pod's systemd will read, and the supervisor's command, as files to look at.
+
+use std::path::Path;
+
+use super::nspawn::{Network, Registration, Start, program};
+use super::{AppSpec, EntryKind, KernelPaths, PodSpec, entries};
+use crate::appc::capability::CapabilitySet;
+use crate::golden::assert_golden;
+
+const UUID: &str = "6e1f0c9a-52d4-4b38-a1e0-93cf4d2688b7";
+
+fn app(name: &str) -> AppSpec {
+    AppSpec {
+        name: name.parse().unwrap(),
+        description: format!("example.com/{name}"),
+        program: "/bin/app".into(),
+        argv: vec!["/bin/app".into()],
+        working_directory: "/".into(),
+        user: 0,
+        group: 0,
+        supplementary_groups: vec![],
+        environment: vec![("PATH".into(), "/bin".into())],
+        capabilities: Some(CapabilitySet::DEFAULT),
+        no_new_privileges: false,
+        memory_max: None,
+        cpu_millicores: None,
+        cpu_weight: None,
+        oom_score_adjust: None,
+        read_only_root: false,
+        notifies: false,
+    }
+}
+
+fn pod(apps: Vec<AppSpec>) -> PodSpec {
+    PodSpec {
+        uuid: UUID.parse().unwrap(),
+        hostname: format!("rkt-{UUID}"),
+        os_release: "ID=debian\n".into(),
+        apps,
+        kernel_paths: KernelPaths::Protected,
+    }
+}
+
+/// Every file of the pod, one after the other.
+fn shown(pod: &PodSpec) -> String {
+    entries(pod)
+        .unwrap()
+        .iter()
+        .map(|entry| match &entry.kind {
+            EntryKind::Directory(mode) => format!("{mode:04o} {}/\n", entry.path.display()),
+            EntryKind::Link(target) => format!("link {} -> {}\n", entry.path.display(), target.display()),
+            EntryKind::File(text, mode) => {
+                let body: String = text.lines().map(|line| format!("    {line}\n")).collect();
+                format!("{mode:04o} {}\n{body}", entry.path.display())
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn a_pod_of_one_app() {
+    assert_golden("pod/one-app.txt", &shown(&pod(vec![app("hello")])));
+}
+
+#[test]
+fn a_pod_of_two_apps_with_every_setting() {
+    let limited = AppSpec {
+        description: "a 100% \"quoted\" name".into(),
+        program: "/usr/bin/my app".into(),
+        argv: ["my app", "$HOME", "50%", "a\nb", "", "\"q\" \\ 'x'"].map(str::to_owned).into(),
+        working_directory: "/srv/a b%".into(),
+        user: 1000,
+        group: 1001,
+        supplementary_groups: vec![5, 1001],
+        environment: vec![("A".into(), "line\n\"two\" $x `y` \\".into()), ("LANG".into(), "C".into())],
+        no_new_privileges: true,
+        memory_max: Some(16 << 20),
+        cpu_millicores: Some(500),
+        cpu_weight: Some(100),
+        oom_score_adjust: Some(-5),
+        read_only_root: true,
+        notifies: true,
+        ..app("dbus")
+    };
+    let open = AppSpec { capabilities: None, ..app("rkt-web") };
+    let mut pod = pod(vec![limited, open]);
+    pod.kernel_paths = KernelPaths::Open;
+    assert_golden("pod/two-apps.txt", &shown(&pod));
+}
+
+#[test]
+fn a_value_that_systemd_can_not_carry_is_refused_with_the_app_and_the_setting() {
+    for (change, expected) in [
+        (
+            (|app: &mut AppSpec| app.working_directory = "/a\nb".into()) as fn(&mut AppSpec),
+            r#"app hello: path "/a\nb" contains the control character '\n'"#,
+        ),
+        (|app| app.user = 65535, "app hello: ID \"65535\" is no valid user or group ID"),
+    ] {
+        let mut hello = app("hello");
+        change(&mut hello);
+        assert_eq!(entries(&pod(vec![hello])).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn the_command_of_the_supervisor() {
+    let uuid = UUID.parse().unwrap();
+    let start = Start {
+        uuid: &uuid,
+        stage1_root: Path::new("/var/lib/rkt/pods/run/UUID/stage1/rootfs"),
+        rkt: Path::new("/opt/a:b/rkt"),
+        hostname: "web",
+        network: Network::None,
+        registration: Registration::Unregistered,
+        notify_socket: Some("/run/systemd/notify"),
+        debug: false,
+    };
+    let program = program(&start);
+    let environment: String = program.env.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    assert_golden("pod/nspawn.txt", &format!("{environment}{}\n", program.args.join("\n")));
+}

@@ -1,0 +1,256 @@
+//! The system bus as rkt uses it: systemd's manager makes the scope of a pod, machined is started to register it.
+//!
+//! Only the members that rkt calls are declared (org.freedesktop.systemd1(5), org.freedesktop.machine1(5)). Everything
+//! here is over before a pod's supervisor is executed: the runtime has no thread of its own.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::join;
+use zbus::OwnedObjectPath;
+use zbus::wire::Variant;
+
+use super::unit_name::UnitName;
+use crate::os::Hint;
+
+/// The oldest systemd that rkt runs with: the first with `MONITOR_*` variables, `OnSuccess=` and cgroup v2 in Debian 12.
+pub const OLDEST_SYSTEMD: u32 = 252;
+
+/// How long systemd may take to make a scope before the command gives up.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(25);
+
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+trait Manager {
+    fn start_transient_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        properties: &[(&str, Variant<'_>)],
+        auxiliary: &[(&str, Vec<(&str, Variant<'_>)>)],
+    ) -> zbus::Result<OwnedObjectPath>;
+
+    #[zbus(signal)]
+    fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
+
+    #[zbus(property)]
+    fn version(&self) -> zbus::Result<String>;
+}
+
+/// Why systemd can't take a pod.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// The machine was not booted with systemd (sd_booted(3)).
+    #[error("this machine was not booted with systemd: /run/systemd/system does not exist")]
+    NotBooted,
+    /// No connection to the system bus.
+    #[error("the system bus does not answer: {0}")]
+    NoBus(String),
+    /// systemd is older than what rkt needs.
+    #[error("systemd {found} is too old: rkt needs {OLDEST_SYSTEMD} or newer")]
+    TooOld {
+        /// Its version as it says.
+        found: String,
+    },
+    /// systemd refused or failed to make the scope.
+    #[error("systemd did not start {unit}: {reason}")]
+    Scope {
+        /// The scope's name.
+        unit: UnitName,
+        /// systemd's words.
+        reason: String,
+    },
+}
+
+impl Hint for BusError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NotBooted => "run rkt on a machine, or in a container, whose process 1 is systemd".into(),
+            Self::NoBus(_) => "start the bus with `systemctl start dbus.socket`, then try again".into(),
+            Self::TooOld { .. } => "upgrade systemd, then restart the machine".into(),
+            Self::Scope { unit, .. } => {
+                format!("`systemctl status {unit}` and `journalctl -b -u {unit}` tell more")
+            }
+        })
+    }
+}
+
+/// What a pod's scope is asked to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeRequest {
+    /// The scope's name.
+    pub unit: UnitName,
+    /// What `systemctl status` shows.
+    pub description: String,
+    /// The process that becomes the pod's supervisor.
+    pub pid: u32,
+    /// Memory that all processes of the pod may use together, in bytes (`MemoryMax=`).
+    pub memory_max: Option<u64>,
+    /// Processor time that they may use together, in microseconds per second (`CPUQuotaPerSecUSec=`).
+    pub cpu_quota_per_second_usec: Option<u64>,
+}
+
+/// Whether machined will know the pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Machined {
+    /// It runs.
+    Present,
+    /// It does not, and could not be started, for the reason given.
+    Absent(String),
+}
+
+/// A connection to the system bus and the runtime that drives it.
+pub struct SystemBus {
+    runtime: tokio::runtime::Runtime,
+    connection: zbus::Connection,
+}
+
+impl SystemBus {
+    /// Connects, and makes sure that systemd is running and new enough.
+    ///
+    /// # Errors
+    /// When the machine was not booted with systemd, the bus does not answer, or systemd is too old.
+    pub fn connect() -> Result<Self, BusError> {
+        if !Path::new("/run/systemd/system").is_dir() {
+            return Err(BusError::NotBooted);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|cause| BusError::NoBus(cause.to_string()))?;
+        let connection = runtime
+            .block_on(async { within(zbus::Connection::system()).await })
+            .map_err(|cause| BusError::NoBus(cause.to_string()))?;
+        let bus = Self { runtime, connection };
+        bus.check_version()?;
+        Ok(bus)
+    }
+
+    /// Starts machined if it is not running yet, and tells whether it is there.
+    pub fn start_machined(&self) -> Machined {
+        self.runtime.block_on(self.machined())
+    }
+
+    /// Asks for `scope`, does `meanwhile` while systemd works, and waits until this process is in the scope.
+    ///
+    /// # Errors
+    /// When systemd refuses the scope or does not answer in time; `meanwhile` has been done in any case.
+    pub fn start_scope<T>(
+        &self,
+        scope: &ScopeRequest,
+        meanwhile: impl FnOnce() -> T,
+    ) -> (Result<Machined, BusError>, T) {
+        self.runtime.block_on(async {
+            let asked = async {
+                let (machined, started) = join(self.machined(), within(self.scope(scope))).await;
+                started.map(|()| machined)
+            };
+            let (answer, done) = join(asked, async { meanwhile() }).await;
+            let refused =
+                |cause: zbus::Error| BusError::Scope { unit: scope.unit.clone(), reason: reason(&cause) };
+            (answer.map_err(refused), done)
+        })
+    }
+
+    fn check_version(&self) -> Result<(), BusError> {
+        let found = self
+            .runtime
+            .block_on(async { within(async { self.manager().await?.version().await }).await })
+            .map_err(|cause| BusError::NoBus(reason(&cause)))?;
+        match major_version(&found) {
+            Some(major) if major >= OLDEST_SYSTEMD => Ok(()),
+            _ => Err(BusError::TooOld { found }),
+        }
+    }
+
+    async fn manager(&self) -> zbus::Result<ManagerProxy<'_>> {
+        ManagerProxy::builder(&self.connection)
+            .cache_properties(zbus::proxy::CacheProperties::No)
+            .build()
+            .await
+    }
+
+    async fn machined(&self) -> Machined {
+        let started = async {
+            let bus = zbus::fdo::DBusProxy::new(&self.connection).await?;
+            let name = zbus::names::WellKnownName::try_from("org.freedesktop.machine1")?;
+            bus.start_service_by_name(name, 0).await.map_err(zbus::Error::from)
+        };
+        match within(started).await {
+            Ok(_) => Machined::Present,
+            Err(cause) => Machined::Absent(reason(&cause)),
+        }
+    }
+
+    async fn scope(&self, scope: &ScopeRequest) -> zbus::Result<()> {
+        let manager = self.manager().await?;
+        let mut removed = manager.receive_job_removed().await?;
+        let mut properties: Vec<(&str, Variant<'_>)> = vec![
+            ("Description", scope.description.as_str().into()),
+            ("Slice", "machine.slice".into()),
+            ("Delegate", true.into()),
+            ("CollectMode", "inactive-or-failed".into()),
+            ("PIDs", vec![scope.pid].into()),
+        ];
+        if let Some(bytes) = scope.memory_max {
+            properties.push(("MemoryMax", bytes.into()));
+        }
+        if let Some(quota) = scope.cpu_quota_per_second_usec {
+            properties.push(("CPUQuotaPerSecUSec", quota.into()));
+        }
+        let job = manager.start_transient_unit(&scope.unit.to_string(), "fail", &properties, &[]).await?;
+        while let Some(signal) = removed.next().await {
+            let ended = signal.args()?;
+            if *ended.job() == job {
+                return match ended.result().as_str() {
+                    "done" => Ok(()),
+                    other => Err(zbus::Error::Failure(format!("its start job ended with {other:?}"))),
+                };
+            }
+        }
+        Err(zbus::Error::Failure("the bus closed the connection".into()))
+    }
+}
+
+async fn within<T>(call: impl Future<Output = zbus::Result<T>>) -> zbus::Result<T> {
+    tokio::time::timeout(ANSWER_TIMEOUT, call).await.unwrap_or_else(|_| {
+        Err(zbus::Error::Failure(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))
+    })
+}
+
+fn reason(cause: &zbus::Error) -> String {
+    match cause {
+        zbus::Error::MethodError(name, None, _) => name.to_string(),
+        zbus::Error::MethodError(_, Some(text), _) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Reads `257` out of `257.13-1~deb13u1` and `v257`.
+fn major_version(text: &str) -> Option<u32> {
+    let digits = text.trim_start_matches('v');
+    digits[..digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len())].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_major_version_is_read_from_what_distributions_write() {
+        for (text, expected) in [
+            ("252.39-1~deb12u1", Some(252)),
+            ("257", Some(257)),
+            ("v256.4+suse.3", Some(256)),
+            ("255.4-1ubuntu8", Some(255)),
+            ("", None),
+            ("devel", None),
+        ] {
+            assert_eq!(major_version(text), expected, "{text:?}");
+        }
+    }
+}

@@ -292,3 +292,168 @@ pub(super) fn read(field: &Field<'_>) -> Result<Isolator, FieldError> {
 pub(super) fn write(isolator: &Isolator) -> Value {
     Members::default().with("name", isolator.name()).with("value", isolator.value()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn isolator(name: &str, value: Value) -> Isolator {
+        Isolator::parse(name, &value).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn v10_values_are_judged_by_name() {
+        let set = "isolator NAME: set: the set must not be empty";
+        for (name, value, expected) in [
+            (
+                MEMORY,
+                json!({"default": true, "limit": "1G"}),
+                "isolator NAME: default: default must be false",
+            ),
+            (CPU, json!({"default": true}), "isolator NAME: default: default must be false"),
+            (
+                MEMORY,
+                json!({"limit": "banana"}),
+                "isolator NAME: limit: \"banana\" is not a quantity: it must begin with a decimal number",
+            ),
+            (
+                MEMORY,
+                json!({"limit": -5}),
+                "isolator NAME: limit: \"-5\" is not a quantity: it must not be negative",
+            ),
+            (MEMORY, json!({"limit": [1]}), "isolator NAME: limit: must be a string, not a list"),
+            (MEMORY, json!("1G"), "isolator NAME: must be an object, not a string"),
+            (BLOCK_BANDWIDTH, json!({"limit": "1G"}), "isolator NAME: default must be true"),
+            (BLOCK_IOPS, json!({"default": false, "limit": "1"}), "isolator NAME: default must be true"),
+            (
+                NETWORK_BANDWIDTH,
+                json!({"default": true, "limit": "1", "request": "1"}),
+                "isolator NAME: request: request not supported by this resource, must be empty",
+            ),
+            (CPU_SHARES, json!(1), "isolator NAME: must be a whole number between 2 and 262144, not 1"),
+            (
+                CPU_SHARES,
+                json!(262_145),
+                "isolator NAME: must be a whole number between 2 and 262144, not 262145",
+            ),
+            (CPU_SHARES, json!(-5), "isolator NAME: must be a whole number between 2 and 262144, not -5"),
+            (CPU_SHARES, json!("5"), "isolator NAME: must be a whole number, not a string"),
+            (
+                OOM_SCORE_ADJ,
+                json!(-1001),
+                "isolator NAME: must be a whole number between -1000 and 1000, not -1001",
+            ),
+            (
+                OOM_SCORE_ADJ,
+                json!(1e3),
+                "isolator NAME: must be a whole number between -1000 and 1000, not 1000.0",
+            ),
+            (CAPABILITIES_RETAIN, json!({"set": []}), set),
+            (CAPABILITIES_REMOVE, json!({}), "isolator NAME: set: must be set"),
+            (
+                CAPABILITIES_REMOVE,
+                json!({"set": [1]}),
+                "isolator NAME: set[0]: must be a string, not a number",
+            ),
+            (SECCOMP_RETAIN, json!({"set": [], "errno": "EPERM"}), set),
+            (
+                SECCOMP_REMOVE,
+                json!({"set": ["a"], "errno": "perm"}),
+                "isolator NAME: errno: errno must start with an 'E' character, got \"perm\"",
+            ),
+            (
+                SECCOMP_REMOVE,
+                json!({"set": ["a"], "errno": "Eperm"}),
+                "isolator NAME: errno: errno must be an 'E' and capital letters or digits, got \"Eperm\"",
+            ),
+            (NO_NEW_PRIVILEGES, json!("true"), "isolator NAME: must be a boolean, not a string"),
+            (
+                SELINUX_CONTEXT,
+                json!({"user": "u", "role": "r", "type": "t"}),
+                "isolator NAME: level: must be set",
+            ),
+            (
+                SELINUX_CONTEXT,
+                json!({"user": "", "role": "r", "type": "t", "level": "l"}),
+                "isolator NAME: user: must not be empty",
+            ),
+            ("os/linux/apparmor-profile", json!("x"), "unknown isolator name: NAME"),
+        ] {
+            let error = Isolator::parse(name, &value).unwrap_err().to_string();
+            assert_eq!(error, expected.replace("NAME", name), "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn values_are_written_as_they_are_read() {
+        for (name, value) in [
+            (MEMORY, json!({"request": "1.5G", "limit": "16Mi"})),
+            (CPU, json!({})),
+            (BLOCK_BANDWIDTH, json!({"default": true, "limit": "1M"})),
+            (BLOCK_IOPS, json!({"default": true})),
+            (NETWORK_BANDWIDTH, json!({"default": true, "limit": "1G"})),
+            (CPU_SHARES, json!(2)),
+            (OOM_SCORE_ADJ, json!(-1000)),
+            (CAPABILITIES_RETAIN, json!({"set": ["CAP_KILL"]})),
+            (CAPABILITIES_REMOVE, json!({"set": ["CAP_KILL", "CAP_NEW"]})),
+            (NO_NEW_PRIVILEGES, json!(true)),
+            (SECCOMP_RETAIN, json!({"set": ["@appc.io/all"], "errno": "ENOSYS"})),
+            (SECCOMP_REMOVE, json!({"set": ["reboot"]})),
+            (SELINUX_CONTEXT, json!({"user": "u", "role": "r", "type": "t", "level": "s0:c1,c2"})),
+        ] {
+            let found = isolator(name, value.clone());
+            assert_eq!((found.name(), found.value()), (name, value));
+        }
+        assert_eq!(
+            isolator(MEMORY, json!({"default": false, "request": null, "limit": 1024, "new": 1})).value(),
+            json!({"limit": "1024"}),
+            "a plain number becomes the text of the quantity"
+        );
+        assert_eq!(
+            isolator(SECCOMP_REMOVE, json!({"set": ["a"], "errno": ""})).value(),
+            json!({"set": ["a"]}),
+            "an empty errno is none"
+        );
+        assert!(NAMES.into_iter().all(Isolator::is_known));
+    }
+
+    #[test]
+    fn v10_sets_are_judged_together() {
+        let set = |name: &str| isolator(name, json!({"set": ["a"]}));
+        let number = |name: &str| isolator(name, json!(100));
+        let limit = |name: &str| isolator(name, json!({"limit": "1G"}));
+        let too_many = |name: &str| Some(format!("isolators set contains too many instances of type {name}"));
+        for (isolators, expected) in [
+            (vec![], None),
+            (vec![number(CPU_SHARES), number(CPU_SHARES)], too_many(CPU_SHARES)),
+            (vec![number(OOM_SCORE_ADJ), number(OOM_SCORE_ADJ)], too_many(OOM_SCORE_ADJ)),
+            (vec![set(SECCOMP_RETAIN), set(SECCOMP_RETAIN)], too_many(SECCOMP_RETAIN)),
+            (vec![set(SECCOMP_REMOVE), set(SECCOMP_REMOVE)], too_many(SECCOMP_REMOVE)),
+            (
+                vec![Isolator::NoNewPrivileges(true), Isolator::NoNewPrivileges(true)],
+                too_many(NO_NEW_PRIVILEGES),
+            ),
+            (
+                vec![set(SECCOMP_RETAIN), set(SECCOMP_REMOVE)],
+                Some("isolators set contains incompatible types".into()),
+            ),
+            (
+                vec![set(CAPABILITIES_REMOVE), set(CAPABILITIES_RETAIN)],
+                Some(
+                    "cannot have both os/linux/capabilities-retain-set and os/linux/capabilities-remove-set"
+                        .into(),
+                ),
+            ),
+            (
+                vec![Isolator::CapabilitiesRetain(vec![])],
+                Some("isolator os/linux/capabilities-retain-set: set: the set must not be empty".into()),
+            ),
+            (vec![set(CAPABILITIES_RETAIN), set(CAPABILITIES_RETAIN)], None),
+            (vec![limit(MEMORY), limit(MEMORY), limit(CPU)], None),
+        ] {
+            assert_eq!(check_set(&isolators).err().map(|error| error.to_string()), expected, "{isolators:?}");
+        }
+    }
+}

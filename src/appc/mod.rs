@@ -5,6 +5,8 @@
 //! holds every rule between members, so that a manifest built in memory passes the same rules as one that was read.
 
 pub mod app;
+#[cfg(test)]
+mod arbitrary;
 pub mod capability;
 mod field;
 pub mod image_id;

@@ -311,3 +311,182 @@ impl ExposedPort {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::appc::arbitrary;
+
+    const ID: &str = "sha512-0105090d1115191d2125292d3135393d4145494d5155595d6165696d7175797d";
+
+    fn read(document: &Value) -> Result<PodManifest, String> {
+        PodManifest::from_json(document.to_string().as_bytes()).map_err(|error| error.to_string())
+    }
+
+    fn with(name: &str, value: Value) -> Value {
+        let mut document = json!({"acKind": "PodManifest", "acVersion": "0.8.11", "apps": []});
+        document[name] = value;
+        document
+    }
+
+    fn app(name: &str) -> Value {
+        json!({"name": name, "image": {"id": ID}})
+    }
+
+    fn app_with(name: &str, value: Value) -> Value {
+        let mut app = app("web");
+        app[name] = value;
+        with("apps", json!([app]))
+    }
+
+    #[test]
+    fn v12_what_a_pod_must_not_say() {
+        for (document, expected) in [
+            (with("acKind", json!("ImageManifest")), "missing or bad acKind (must be \"PodManifest\")"),
+            (with("acVersion", json!("0.0.0")), "acVersion: must not be 0.0.0"),
+            (with("apps", json!([app("a"), app("b"), app("a")])), "duplicate apps of name \"a\""),
+            (
+                with("volumes", json!([{"name": "v", "kind": "empty"}, {"name": "v", "kind": "empty"}])),
+                "duplicate volume name \"v\"",
+            ),
+            (
+                with("volumes", json!([{"name": "v", "kind": "nfs"}])),
+                "volumes[0]: unrecognized volume kind: should be one of \"empty\", \"host\"",
+            ),
+            (
+                with("volumes", json!([{"name": "v"}])),
+                "volumes[0]: unrecognized volume kind: should be one of \"empty\", \"host\"",
+            ),
+            (
+                with("volumes", json!([{"name": "v", "kind": "host"}])),
+                "volumes[0]: source for host volume cannot be empty",
+            ),
+            (
+                with("volumes", json!([{"name": "v", "kind": "host", "source": "a"}])),
+                "volumes[0]: source for host volume must be absolute path",
+            ),
+            (
+                with("volumes", json!([{"name": "v", "kind": "host", "source": "/a", "mode": "0755"}])),
+                "volumes[0]: mode for host volume cannot be set",
+            ),
+            (
+                with("volumes", json!([{"name": "v", "kind": "host", "source": "/a", "uid": 0}])),
+                "volumes[0]: uid for host volume cannot be set",
+            ),
+            (
+                with("volumes", json!([{"name": "v", "kind": "host", "source": "/a", "gid": 0}])),
+                "volumes[0]: gid for host volume cannot be set",
+            ),
+            (
+                with("volumes", json!([{"name": "v", "kind": "empty", "source": "/a"}])),
+                "volumes[0]: source for empty volume must be empty",
+            ),
+            (
+                with("volumes", json!([{"name": "v", "kind": "empty", "mode": "888"}])),
+                "volumes[0].mode: mode must be octal permissions up to 7777, not \"888\"",
+            ),
+            (app_with("mounts", json!([{"path": "/a"}])), "apps[0].mounts[0].volume: must be set"),
+            (app_with("mounts", json!([{"volume": "v"}])), "apps[0].mounts[0].path: must be set"),
+            (
+                app_with("mounts", json!([{"volume": "v", "path": ""}])),
+                "apps[0].mounts[0].path: path must be set",
+            ),
+            (
+                app_with(
+                    "mounts",
+                    json!([{"volume": "v", "path": "a", "appVolume": {"name": "x", "kind": "host", "source": "b"}}]),
+                ),
+                "apps[0].mounts[0].appVolume: source for host volume must be absolute path",
+            ),
+            (app_with("image", json!(null)), "apps[0]: no image ID for app \"web\""),
+            (app_with("image", json!({"name": "a"})), "apps[0].image: no image ID for app \"web\""),
+            (
+                app_with("image", json!({"id": "sha512-zz"})),
+                "apps[0].image.id: \"sha512-zz\" is not an image ID: only the digits 0-9 and a-f may follow \"sha512-\"",
+            ),
+            (app_with("app", json!({"user": "0"})), "apps[0].app.group: group is required"),
+            (
+                with("ports", json!([{"name": "p", "hostPort": 80, "hostIP": "::1"}])),
+                "ports[0].hostIP: \"::1\" is not an IPv4 address",
+            ),
+            (
+                with("ports", json!([{"name": "p", "hostPort": 0}])),
+                "ports[0].hostPort: must be a whole number between 1 and 65535, not 0",
+            ),
+            (
+                with("ports", json!([{"name": "p", "hostPort": 1, "podPort": {"name": "p", "port": 0}}])),
+                "ports[0].podPort.port: must be a whole number between 1 and 65535, not 0",
+            ),
+            (with("userLabels", json!({"a": "b", "c": 1})), "userLabels: [\"c\"] must be a string"),
+        ] {
+            assert_eq!(read(&document).unwrap_err(), format!("pod manifest: {expected}"), "{document}");
+        }
+    }
+
+    #[test]
+    fn a_pod_manifest_is_written_in_the_order_of_the_table() {
+        let document = json!({
+            "acKind": "PodManifest",
+            "acVersion": "2.0.0-dev",
+            "apps": [{
+                "name": "web",
+                "image": {"name": "example.com/web", "id": ID, "labels": [{"name": "version", "value": "1"}]},
+                "app": {"exec": ["/x"], "user": "0", "group": "0"},
+                "readOnlyRootFS": true,
+                "mounts": [
+                    {"volume": "data", "path": "/data"},
+                    {"volume": "own", "path": "/own", "appVolume": {
+                        "name": "own", "kind": "empty", "readOnly": false, "mode": "0700", "uid": 1, "gid": 2
+                    }}
+                ],
+                "annotations": [{"name": "a", "value": "b"}]
+            }],
+            "volumes": [{"name": "data", "kind": "host", "source": "/srv", "readOnly": true, "recursive": false}],
+            "isolators": [{"name": "os/linux/cpu-shares", "value": 1024}],
+            "annotations": [{"name": "coreos.com/rkt/stage1/mutable", "value": "false"}],
+            "ports": [{"name": "http", "hostPort": 80, "hostIP": "127.0.0.1", "podPort": {
+                "name": "http", "protocol": "tcp", "port": 8080, "count": 1, "socketActivated": false
+            }}],
+            "userAnnotations": {"k": "v"},
+            "userLabels": {"k": "v"},
+        });
+        let manifest = read(&document).unwrap();
+        assert_eq!(manifest.to_json(), document.to_string());
+        assert_eq!(manifest.annotation("coreos.com/rkt/stage1/mutable"), Some("false"));
+        assert!(manifest.app(&"web".parse().unwrap()).is_some());
+        assert!(manifest.volume(&"web".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn what_older_programs_wrote_is_read() {
+        let document = json!({
+            "acVersion": "1.30.0", "acKind": "PodManifest", "apps": [app("a")], "volumes": null, "isolators": null,
+            "annotations": null, "ports": [{"name": "p", "hostPort": 80, "hostIP": ""}]
+        });
+        let manifest = read(&document).unwrap();
+        assert_eq!((manifest.volumes.len(), manifest.ports[0].host_ip), (0, None));
+        let skeleton = PodManifest::new("2.0.0-dev".parse().unwrap());
+        assert_eq!(skeleton.to_json(), r#"{"acKind":"PodManifest","acVersion":"2.0.0-dev","apps":[]}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(manifest in arbitrary::pod_manifest()) {
+            prop_assert_eq!(manifest.validate(), Ok(()));
+            prop_assert_eq!(PodManifest::from_json(manifest.to_json().as_bytes()), Ok(manifest));
+        }
+
+        #[test]
+        fn what_is_nearly_a_manifest_is_refused_or_kept(
+            document in arbitrary::nearly(arbitrary::pod_manifest().prop_map(|manifest| manifest.to_value())),
+        ) {
+            if let Ok(manifest) = PodManifest::from_json(document.to_string().as_bytes()) {
+                prop_assert_eq!(manifest.validate(), Ok(()));
+                prop_assert_eq!(PodManifest::from_json(manifest.to_json().as_bytes()), Ok(manifest));
+            }
+        }
+    }
+}

@@ -180,3 +180,113 @@ impl Scale {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn quantities_are_exact_whole_numbers() {
+        for (text, units, milli) in [
+            ("0", 0, 0),
+            ("2", 2, 2000),
+            ("+2", 2, 2000),
+            ("500m", 1, 500),
+            ("250m", 1, 250),
+            ("1.5", 2, 1500),
+            (".5", 1, 500),
+            ("5.", 5, 5000),
+            ("0.1", 1, 100),
+            ("100u", 1, 1),
+            ("1n", 1, 1),
+            ("0.0000000001", 1, 1),
+            ("16Mi", 16_777_216, 16_777_216_000),
+            ("50M", 50_000_000, 50_000_000_000),
+            ("1G", 1_000_000_000, 1_000_000_000_000),
+            ("1k", 1000, 1_000_000),
+            ("1K", 1000, 1_000_000),
+            ("1Ki", 1024, 1_024_000),
+            ("1.5Gi", 1_610_612_736, 1_610_612_736_000),
+            ("0.3Ki", 308, 307_200),
+            ("1e3", 1000, 1_000_000),
+            ("1E3", 1000, 1_000_000),
+            ("1e+3", 1000, 1_000_000),
+            ("12e-3", 1, 12),
+            ("1.5e3", 1500, 1_500_000),
+            ("1E", 1_000_000_000_000_000_000, u64::MAX),
+            ("7Ei", 8_070_450_532_247_928_832, u64::MAX),
+            ("9223372036854775807", 9_223_372_036_854_775_807, u64::MAX),
+            ("000000000000000000000000000000000000000000000001", 1, 1000),
+            ("1.0000000000000000000000000000000000000000000001", 2, 1001),
+            ("0e999", 0, 0),
+        ] {
+            let quantity: Quantity = text.parse().unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(
+                (quantity.units(), quantity.milli(), quantity.as_str()),
+                (units, milli, text),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_texts_are_no_quantities() {
+        let number = "it must begin with a decimal number";
+        let suffix = "after the number only n, u, m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei or an exponent such as \
+                      e3 may stand";
+        let large = "it is larger than 9223372036854775807";
+        for (text, rule) in [
+            ("", number),
+            (".", number),
+            ("e3", number),
+            ("Mi", number),
+            ("1.2.3", number),
+            ("banana", number),
+            (" 1", number),
+            ("++1", number),
+            ("-1", "it must not be negative"),
+            ("-0", "it must not be negative"),
+            ("1 ", suffix),
+            ("1mi", suffix),
+            ("1KB", suffix),
+            ("1e", suffix),
+            ("1e3M", suffix),
+            ("1e99999", suffix),
+            ("1\n", suffix),
+            ("9223372036854775808", large),
+            ("8Ei", large),
+            ("1e999", large),
+            ("99999999999999999999999999999999999999999999", large),
+        ] {
+            let expected = format!("{text:?} is not a quantity: {rule}");
+            assert_eq!(text.parse::<Quantity>().unwrap_err().to_string(), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn decimal_and_binary_suffixes_are_factors(number in 0..1_000_000u64, power in 0..4u32) {
+            let suffix = |list: &[&str]| list[power as usize].to_owned();
+            let units = |suffix: String| format!("{number}{suffix}").parse::<Quantity>().unwrap().units();
+            prop_assert_eq!(units(suffix(&["", "k", "M", "G"])), number * 1000u64.pow(power));
+            prop_assert_eq!(units(suffix(&["", "Ki", "Mi", "Gi"])), number * 1024u64.pow(power));
+        }
+
+        #[test]
+        fn thousandths_are_exact(number in any::<u32>()) {
+            let quantity: Quantity = format!("{}.{:03}", number / 1000, number % 1000).parse().unwrap();
+            prop_assert_eq!(quantity.milli(), u64::from(number));
+            prop_assert_eq!(quantity.units(), u64::from(number).div_ceil(1000));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "[0-9.eEkKMi+nu-]{0,60}") {
+            if let Ok(quantity) = text.parse::<Quantity>() {
+                prop_assert!(quantity.units() <= quantity.milli());
+                prop_assert_eq!(quantity.byte_size().bytes(), quantity.units());
+            }
+        }
+    }
+}

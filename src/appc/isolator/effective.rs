@@ -156,3 +156,99 @@ pub fn capability_set(isolators: &[Isolator]) -> Result<CapabilitySet, IsolatorE
         (None, None) => Ok(CapabilitySet::DEFAULT),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn isolators(list: &[(&str, serde_json::Value)]) -> Vec<Isolator> {
+        list.iter().map(|(name, value)| Isolator::parse(name, value).unwrap()).collect()
+    }
+
+    fn caps(list: &[(&str, &[&str])]) -> Result<String, String> {
+        let list: Vec<_> = list
+            .iter()
+            .map(|(kind, names)| {
+                Isolator::parse(&format!("os/linux/capabilities-{kind}-set"), &json!({"set": names}))
+            })
+            .collect::<Result<_, _>>()
+            .unwrap();
+        capability_set(&list).map(|set| set.to_string()).map_err(|error| error.to_string())
+    }
+
+    const DEFAULT: &str = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP \
+                           CAP_NET_BIND_SERVICE CAP_NET_RAW CAP_SYS_CHROOT CAP_MKNOD CAP_AUDIT_WRITE CAP_SETFCAP";
+
+    #[test]
+    fn s2_capabilities_are_retained_or_removed() {
+        let both = "cannot have both os/linux/capabilities-retain-set and os/linux/capabilities-remove-set";
+        let unknown = "isolator os/linux/capabilities-remove-set: unknown capability \"CAP_BOGUS\"";
+        for (list, expected) in [
+            (&[] as &[(&str, &[&str])], Ok(DEFAULT)),
+            (&[("retain", &["CAP_SYS_ADMIN"])], Ok("CAP_SYS_ADMIN")),
+            (&[("retain", &["CAP_KILL"]), ("retain", &["net_raw"])], Ok("CAP_KILL CAP_NET_RAW")),
+            (
+                &[("remove", &["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"]), ("remove", &["CAP_FSETID"])],
+                Ok(&DEFAULT["CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID ".len()..]),
+            ),
+            (&[("remove", &["CAP_SYS_ADMIN"])], Ok(DEFAULT)),
+            (&[("remove", &["CAP_KILL"]), ("retain", &["CAP_KILL"])], Err(both)),
+            (&[("remove", &["CAP_BOGUS"])], Err(unknown)),
+        ] {
+            assert_eq!(caps(list), expected.map(String::from).map_err(String::from), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn removing_everything_leaves_nothing() {
+        let names: Vec<_> = DEFAULT.split(' ').collect();
+        assert_eq!(caps(&[("remove", &names)]), Ok(String::new()));
+    }
+
+    #[test]
+    fn limits_are_exact_and_the_last_one_counts() {
+        let list = isolators(&[
+            ("resource/memory", json!({"limit": "1G"})),
+            ("resource/cpu", json!({"limit": "2"})),
+            ("resource/memory", json!({"limit": "16Mi"})),
+            ("resource/cpu", json!({"limit": "250m"})),
+            ("os/linux/cpu-shares", json!(512)),
+            ("os/linux/oom-score-adj", json!(-7)),
+        ]);
+        assert_eq!(memory_limit(&list).unwrap().unwrap().byte_size(), ByteSize::mib(16));
+        assert_eq!(cpu_limit(&list).unwrap().unwrap().milli_cores(), 250);
+        assert_eq!(cpu_shares(&list).unwrap().get(), 512);
+        assert_eq!(oom_score_adj(&list).unwrap().get(), -7);
+        assert!(!no_new_privileges(&list) && seccomp(&list).is_none());
+        assert_eq!((memory_limit(&[]), cpu_limit(&[]), cpu_shares(&[])), (Ok(None), Ok(None), None));
+    }
+
+    #[test]
+    fn limits_that_let_nothing_run_are_refused() {
+        for (limit, expected) in [("4096", None), ("4095.1", None), ("4095", Some(4095)), ("0", Some(0))] {
+            let list = isolators(&[("resource/memory", json!({"limit": limit}))]);
+            let text = |bytes| {
+                format!("memory limit of {bytes} bytes too low. Try a reasonable value, such as 16Mi")
+            };
+            assert_eq!(memory_limit(&list).err().map(|e| e.to_string()), expected.map(text), "{limit}");
+        }
+        for (limit, expected) in [("1m", Some(1)), ("1u", Some(1)), ("0", None)] {
+            let list = isolators(&[("resource/cpu", json!({"limit": limit}))]);
+            assert_eq!(cpu_limit(&list).ok().flatten().map(CpuLimit::milli_cores), expected, "{limit}");
+        }
+    }
+
+    #[test]
+    fn the_filter_is_told_with_its_kind() {
+        let list =
+            isolators(&[("os/linux/seccomp-remove-set", json!({"set": ["@rkt/x"], "errno": "EPERM"}))]);
+        let Some(Seccomp::Remove(set)) = seccomp(&list) else { panic!("{list:?}") };
+        assert_eq!(
+            (set.set.as_slice(), set.errno.as_ref().map(|e| e.as_str())),
+            (&["@rkt/x".to_owned()][..], Some("EPERM"))
+        );
+        assert!(no_new_privileges(&isolators(&[("os/linux/no-new-privileges", json!(true))])));
+    }
+}

@@ -7,7 +7,7 @@
 //! systemd's reader (src/basic/env-file.c) takes exactly these four characters from behind a backslash within double
 //! quotes; measured on 252 and 257. [`parse`] is that reader again, for the check before the file is written.
 
-use super::error::{Reason, ValueError};
+use super::error::{Reason, ValueError, unfit};
 use super::value::VariableName;
 use crate::os::Hint;
 
@@ -54,8 +54,8 @@ impl EnvironmentFile {
             EnvironmentError::Value(ValueError::new("value of variable", name.as_str(), reason))
         };
         let text = std::str::from_utf8(value).map_err(|_| refuse(Reason::NotUtf8))?;
-        if text.contains('\0') {
-            return Err(refuse(Reason::Nul));
+        if let Some(reason) = unfit(text) {
+            return Err(refuse(reason));
         }
         if name.as_str().len() + 1 + text.len() > VARIABLE_MAX {
             return Err(refuse(Reason::TooLong(VARIABLE_MAX)));
@@ -222,6 +222,11 @@ mod tests {
             ("A\nB", b"", "name of a variable \"A\\nB\" contains '\\n'"),
             ("A.B", b"", "name of a variable \"A.B\" contains '.'"),
             ("A", b"x\0y", "value of variable \"A\" contains a NUL byte"),
+            (
+                "A",
+                "\u{ffff}".as_bytes(),
+                "value of variable \"A\" contains '\\u{ffff}', which is no character to systemd",
+            ),
             ("A", b"\xff", "value of variable \"A\" is not UTF-8"),
             ("A", long.as_bytes(), "value of variable \"A\" is longer than 131071 bytes"),
         ] {

@@ -27,6 +27,10 @@ pub enum Reason {
     /// Bytes that are no text.
     #[error("is not UTF-8")]
     NotUtf8,
+    /// A code point that Unicode keeps from being a character, and systemd from being UTF-8: it would ignore a line with
+    /// it, or start the app without the variable, or (257) not at all.
+    #[error("contains {0:?}, which is no character to systemd")]
+    Noncharacter(char),
     /// A character outside of the value's alphabet.
     #[error("contains {0:?}")]
     Character(char),
@@ -81,6 +85,17 @@ impl ValueError {
 }
 
 impl Hint for ValueError {}
+
+/// Finds what must not be in any text that systemd reads: NUL, and the code points that systemd's own check of UTF-8
+/// refuses (src/basic/utf8.c, `unichar_is_valid`).
+pub(super) fn unfit(text: &str) -> Option<Reason> {
+    text.chars().find_map(|c| match u32::from(c) {
+        0 => Some(Reason::Nul),
+        0xFDD0..=0xFDEF => Some(Reason::Noncharacter(c)),
+        point if point & 0xFFFE == 0xFFFE => Some(Reason::Noncharacter(c)),
+        _ => None,
+    })
+}
 
 /// Why a unit may not be written: systemd would read something else than what was meant.
 #[derive(Debug, thiserror::Error)]

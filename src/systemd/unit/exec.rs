@@ -3,7 +3,7 @@
 //! The one form that carries everything (measured on 252 and 257): the prefix `:`, which turns `$` off, every argument
 //! in double quotes, `\` and `"` escaped, `%` doubled, every byte outside of printable ASCII as `\xNN`.
 
-use super::error::{Reason, ValueError};
+use super::error::{Reason, ValueError, unfit};
 use super::path::Pattern;
 use super::read::Syntax;
 use super::value::{Value, VariableName};
@@ -52,10 +52,10 @@ impl Argument {
 fn checked<'a>(what: &'static str, bytes: &'a [u8]) -> Result<&'a str, ValueError> {
     let refuse = |reason| ValueError::new(what, bytes, reason);
     let text = std::str::from_utf8(bytes).map_err(|_| refuse(Reason::NotUtf8))?;
-    match text {
-        _ if text.contains('\0') => Err(refuse(Reason::Nul)),
-        _ if text.len() > ARGUMENT_MAX => Err(refuse(Reason::TooLong(ARGUMENT_MAX))),
-        _ => Ok(text),
+    match unfit(text) {
+        Some(reason) => Err(refuse(reason)),
+        None if text.len() > ARGUMENT_MAX => Err(refuse(Reason::TooLong(ARGUMENT_MAX))),
+        None => Ok(text),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::str::FromStr;
 
-use super::error::{Reason, ValueError};
+use super::error::{Reason, ValueError, unfit};
 use super::read::Syntax;
 use super::value::{DeviceAccess, Identifier, Value, joined};
 
@@ -127,8 +127,10 @@ impl Value for UnitPath {
 
 fn simplified(path: &str) -> Result<String, ValueError> {
     let refuse = |reason| Err(ValueError::new("path", path, reason));
+    if let Some(reason) = unfit(path) {
+        return refuse(reason);
+    }
     match path.chars().find(|c| c.is_control()) {
-        Some('\0') => return refuse(Reason::Nul),
         Some(c) => return refuse(Reason::Control(c)),
         None if path.is_empty() => return refuse(Reason::Empty),
         None if !path.starts_with('/') => return refuse(Reason::Relative),
@@ -350,6 +352,42 @@ impl Value for ListenPath {
 
     fn meaning(&self, instance: &str) -> Vec<Vec<u8>> {
         vec![self.0.meant(instance)]
+    }
+
+    fn uses_instance(&self) -> bool {
+        self.0.uses_instance()
+    }
+}
+
+/// A path that systemd does not take for a pattern of files (`EnvironmentFile=`, where `*` would match many).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiteralPath(UnitPath);
+
+impl LiteralPath {
+    /// Takes a path.
+    ///
+    /// # Errors
+    /// When it has a character of glob(7).
+    pub fn new(path: UnitPath) -> Result<Self, ValueError> {
+        let text = path.text("");
+        match text.chars().find(|c| matches!(c, '*' | '?' | '[' | ']' | '\\')) {
+            Some(c) => Err(ValueError::new("path that may be no pattern", &text, Reason::Character(c))),
+            None => Ok(Self(path)),
+        }
+    }
+}
+
+impl Value for LiteralPath {
+    fn render(&self) -> String {
+        self.0.render_whole()
+    }
+
+    fn syntax(&self) -> Syntax {
+        Syntax::Expanded
+    }
+
+    fn meaning(&self, instance: &str) -> Vec<Vec<u8>> {
+        self.0.meaning(instance)
     }
 
     fn uses_instance(&self) -> bool {

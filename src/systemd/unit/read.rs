@@ -21,6 +21,12 @@ pub enum ReadError {
         /// The line, counted from 1.
         line: usize,
     },
+    /// A line with a code point that is no UTF-8 to systemd: it ignores the line.
+    #[error("line {line} is not UTF-8 to systemd")]
+    NotUtf8 {
+        /// The line, counted from 1.
+        line: usize,
+    },
     /// A `[` line without its `]`.
     #[error("line {line} is no section header")]
     Header {
@@ -120,6 +126,13 @@ fn parse_line(line: &str, number: usize, sections: &mut Vec<ReadSection>) -> Res
     let line = line.trim_matches(is_space);
     if line.is_empty() {
         return Ok(());
+    }
+    // Two code points at the end of each plane, and 32 in the first, are "not characters".
+    if line
+        .chars()
+        .any(|c| matches!(u32::from(c) & 0xFFFF, 0xFFFE | 0xFFFF) || matches!(c, '\u{fdd0}'..='\u{fdef}'))
+    {
+        return Err(ReadError::NotUtf8 { line: number });
     }
     if let Some(rest) = line.strip_prefix('[') {
         let name = rest.strip_suffix(']').ok_or(ReadError::Header { line: number })?;
@@ -306,6 +319,8 @@ mod tests {
     fn what_systemd_ignores_is_an_error_here() {
         let long = format!("[A]\nk={}", "x".repeat(LONG_LINE_MAX));
         for (text, error) in [
+            ("[A]\nk=\u{1fffe}", ReadError::NotUtf8 { line: 2 }),
+            ("[A]\nk=\u{fdd0}", ReadError::NotUtf8 { line: 2 }),
             ("[A\nk=v", ReadError::Header { line: 1 }),
             ("k=v", ReadError::Outside { line: 1 }),
             ("[A]\n\nword", ReadError::NoSetting { line: 3 }),

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::exec::{Exec, Variable};
 use super::path::{
-    Bind, DeviceRule, ListenAddress, ListenPath, Paths, StandardInput, StandardOutput, UnitPath,
+    Bind, DeviceRule, ListenAddress, ListenPath, LiteralPath, Paths, StandardInput, StandardOutput, UnitPath,
 };
 use super::value::{
     Action, Architectures, Bytes, CapabilitySet, CollectMode, CpuQuota, CpuWeight, DescriptorCount,
@@ -121,7 +121,7 @@ settings! {
         many SupplementaryGroups(Ids),
         one UMask(Mode),
         many Environment(Variable),
-        many EnvironmentFile(UnitPath),
+        many EnvironmentFile(LiteralPath),
         many PassEnvironment(VariableNames),
         many UnsetEnvironment(VariableNames),
         one StandardInput(StandardInput),

@@ -8,7 +8,7 @@ use super::exec::{Argument, Exec, OnFailure, Variable};
 use super::path::{
     Bind, DeviceRule, IfMissing, ListenAddress, ListenPath, Paths, StandardInput, StandardOutput,
 };
-use super::path::{Submounts, UnitPath};
+use super::path::{LiteralPath, Submounts, UnitPath};
 use super::value::{
     Action, Bytes, Capability, CapabilitySet, CpuQuota, CpuWeight, DeviceAccess, DevicePolicy, Id, Line,
     Mode, OomScoreAdjust, Restart, ServiceType, SystemCall, SystemCallFilter, TaskCount, TimeSpan, Units,
@@ -60,7 +60,7 @@ fn app_service() -> Unit {
         Setting::User(Id::new(1000).unwrap()),
         Setting::Group(Id::new(1000).unwrap()),
         Setting::SupplementaryGroups([10, 20].map(|id| Id::new(id).unwrap()).into_iter().collect()),
-        Setting::EnvironmentFile(path("/rkt/env/web")),
+        Setting::EnvironmentFile(LiteralPath::new(path("/rkt/env/web")).unwrap()),
         Setting::StandardInput(StandardInput::File(path("/rkt/io/stdin"))),
         Setting::StandardOutput(StandardOutput::JournalAndConsole),
         Setting::SyslogIdentifier("web".parse().unwrap()),
@@ -183,7 +183,11 @@ fn what_can_not_be_carried_is_refused_and_named() {
         (UnitPath::new(&format!("/{long}")).map(drop), "is longer than 255 bytes"),
         (ListenPath::new(path(&format!("/{}", &long[..107]))).map(drop), "is longer than 107 bytes"),
         (ListenPath::new(path("/a ")).map(drop), "starts or ends with a blank"),
+        (LiteralPath::new(path("/a*")).map(drop), r#"path that may be no pattern "/a*" contains '*'"#),
         (Argument::new("a\0b").map(drop), r#"argument "a\0b" contains a NUL byte"#),
+        (Argument::new("\u{fdef}").map(drop), "contains '\\u{fdef}', which is no character to systemd"),
+        (Argument::new("\u{10ffff}").map(drop), "contains '\\u{10ffff}', which is no character to systemd"),
+        (UnitPath::new("/\u{fffe}").map(drop), "contains '\\u{fffe}', which is no character to systemd"),
         (Argument::new(b"a\xff").map(drop), "argument \"a\u{fffd}\" is not UTF-8"),
         (Argument::new(vec![b'a'; 131_072]).map(drop), "is longer than 131071 bytes"),
         (Exec::new("sh", []).map(drop), r#"path of an executable "sh" is not absolute"#),

@@ -9,7 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::error::{Reason, ValueError};
+use super::error::{Reason, ValueError, unfit};
 use super::read::Syntax;
 use crate::systemd::unit_name::UnitName;
 
@@ -608,6 +608,9 @@ impl FromStr for Line {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         const LONGEST: usize = 1024;
         let refuse = |reason| Err(ValueError::new("line", text, reason));
+        if let Some(reason) = unfit(text) {
+            return refuse(reason);
+        }
         match text.chars().find(|c| c.is_control()) {
             Some(c) => refuse(Reason::Control(c)),
             None if text.is_empty() => refuse(Reason::Empty),

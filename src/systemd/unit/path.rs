@@ -220,20 +220,20 @@ pub enum Submounts {
 /// One bind mount (systemd.exec(5), `BindPaths=`): the source outside of the unit's root, the target inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bind {
-    source: UnitPath,
-    target: UnitPath,
+    source: BindPath,
+    target: BindPath,
     submounts: Submounts,
     if_missing: IfMissing,
 }
 
 impl Bind {
     /// Binds `source` to `target` with all that is mounted below it; a missing source is an error at start.
-    pub fn new(source: UnitPath, target: UnitPath) -> Self {
+    pub fn new(source: BindPath, target: BindPath) -> Self {
         Self { source, target, submounts: Submounts::Included, if_missing: IfMissing::Fail }
     }
 
     /// Binds a path to the same path inside.
-    pub fn same(path: UnitPath) -> Self {
+    pub fn same(path: BindPath) -> Self {
         Self::new(path.clone(), path)
     }
 
@@ -250,11 +250,11 @@ impl Bind {
     }
 
     fn parts(&self, form: impl Fn(&UnitPath) -> String) -> Vec<String> {
-        let source = format!("{}{}", self.if_missing.sign(), form(&self.source));
+        let source = format!("{}{}", self.if_missing.sign(), form(&self.source.0));
         match self.submounts {
             Submounts::Included if self.source == self.target => vec![source],
-            Submounts::Included => vec![source, form(&self.target)],
-            Submounts::Hidden => vec![source, form(&self.target), "norbind".to_owned()],
+            Submounts::Included => vec![source, form(&self.target.0)],
+            Submounts::Hidden => vec![source, form(&self.target.0), "norbind".to_owned()],
         }
     }
 }
@@ -320,79 +320,69 @@ pub enum ListenAddress {
     Inet(std::net::SocketAddr),
 }
 
-/// A path that a socket can be bound to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenPath(UnitPath);
+macro_rules! restricted_paths {
+    ($($(#[$doc:meta])* $name:ident $what:literal, refused: $refusal:expr;)*) => { $(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name(UnitPath);
 
-impl ListenPath {
-    /// Takes a path to listen at.
-    ///
-    /// # Errors
-    /// When it is longer than the address of a socket (107 bytes), or ends in what a unit line can't end in.
-    pub fn new(path: UnitPath) -> Result<Self, ValueError> {
-        let text = path.text("");
-        let refuse = |reason| Err(ValueError::new("path of a socket", &text, reason));
-        match text.chars().last() {
-            _ if text.len() > SOCKET_PATH_MAX => refuse(Reason::TooLong(SOCKET_PATH_MAX)),
-            Some(' ') => refuse(Reason::OuterBlank),
-            Some('\\') => refuse(Reason::FinalBackslash),
-            _ => Ok(Self(path)),
+        impl $name {
+            /// Takes a path.
+            ///
+            /// # Errors
+            /// When the setting can't carry it.
+            pub fn new(path: UnitPath) -> Result<Self, ValueError> {
+                let refusal: fn(&str) -> Option<Reason> = $refusal;
+                let text = path.text("");
+                match refusal(&text) {
+                    Some(reason) => Err(ValueError::new($what, text, reason)),
+                    None => Ok(Self(path)),
+                }
+            }
         }
-    }
-}
 
-impl Value for ListenPath {
-    fn render(&self) -> String {
-        self.0.render_whole()
-    }
+        impl Value for $name {
+            fn render(&self) -> String {
+                self.0.render()
+            }
 
-    fn syntax(&self) -> Syntax {
-        Syntax::Expanded
-    }
+            fn syntax(&self) -> Syntax {
+                self.0.syntax()
+            }
 
-    fn meaning(&self, instance: &str) -> Vec<Vec<u8>> {
-        vec![self.0.meant(instance)]
-    }
+            fn meaning(&self, instance: &str) -> Vec<Vec<u8>> {
+                self.0.meaning(instance)
+            }
 
-    fn uses_instance(&self) -> bool {
-        self.0.uses_instance()
-    }
-}
-
-/// A path that systemd does not take for a pattern of files (`EnvironmentFile=`, where `*` would match many).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LiteralPath(UnitPath);
-
-impl LiteralPath {
-    /// Takes a path.
-    ///
-    /// # Errors
-    /// When it has a character of glob(7).
-    pub fn new(path: UnitPath) -> Result<Self, ValueError> {
-        let text = path.text("");
-        match text.chars().find(|c| matches!(c, '*' | '?' | '[' | ']' | '\\')) {
-            Some(c) => Err(ValueError::new("path that may be no pattern", &text, Reason::Character(c))),
-            None => Ok(Self(path)),
+            fn uses_instance(&self) -> bool {
+                self.0.uses_instance()
+            }
         }
-    }
+    )* };
 }
 
-impl Value for LiteralPath {
-    fn render(&self) -> String {
-        self.0.render_whole()
-    }
+restricted_paths! {
+    /// A path that a socket can be bound to: it fits into the address of a socket, and a unit line can end in it.
+    ListenPath "path of a socket", refused: |path| match path {
+        _ if path.len() > SOCKET_PATH_MAX => Some(Reason::TooLong(SOCKET_PATH_MAX)),
+        _ if path.ends_with('\\') => Some(Reason::FinalBackslash),
+        _ => outer_blank(path),
+    };
+    /// A file for a standard stream. systemd 257 loses a blank at the end of it on the way to the new process.
+    StreamPath "path of a stream", refused: outer_blank;
+    /// A file, not a pattern of files: in `EnvironmentFile=` a `*` would match many.
+    LiteralPath "path that may be no pattern", refused: |path| first_of(path, "*?[]\\");
+    /// A path of a bind mount. systemd from 254 on loses quotes on the way to the new process, and fails or mounts
+    /// elsewhere (systemd/systemd#40985).
+    BindPath "path of a bind mount", refused: |path| first_of(path, "\"'");
+}
 
-    fn syntax(&self) -> Syntax {
-        Syntax::Expanded
-    }
+fn outer_blank(path: &str) -> Option<Reason> {
+    path.ends_with(' ').then_some(Reason::OuterBlank)
+}
 
-    fn meaning(&self, instance: &str) -> Vec<Vec<u8>> {
-        self.0.meaning(instance)
-    }
-
-    fn uses_instance(&self) -> bool {
-        self.0.uses_instance()
-    }
+fn first_of(path: &str, refused: &str) -> Option<Reason> {
+    path.chars().find(|c| refused.contains(*c)).map(Reason::Character)
 }
 
 impl Value for ListenAddress {
@@ -434,7 +424,7 @@ pub enum StandardInput {
     /// The descriptor of that name from a socket unit.
     Descriptor(Identifier),
     /// A file or FIFO.
-    File(UnitPath),
+    File(StreamPath),
 }
 
 /// Where a service writes standard output or standard error to (systemd.exec(5), `StandardOutput=`).
@@ -455,15 +445,15 @@ pub enum StandardOutput {
     /// The descriptor of that name from a socket unit.
     Descriptor(Identifier),
     /// A file or FIFO, written from its start.
-    File(UnitPath),
+    File(StreamPath),
     /// A file, written at its end.
-    Append(UnitPath),
+    Append(StreamPath),
 }
 
 /// A word, or a word with a path or name behind a colon.
 enum Stream<'a> {
     Word(&'static str),
-    Path(&'static str, &'a UnitPath),
+    Path(&'static str, &'a StreamPath),
     Name(&'a Identifier),
 }
 
@@ -500,7 +490,7 @@ impl Stream<'_> {
     fn render(&self) -> String {
         match self {
             Self::Word(word) => (*word).to_owned(),
-            Self::Path(prefix, path) => format!("{prefix}{}", path.render_whole()),
+            Self::Path(prefix, path) => format!("{prefix}{}", path.render()),
             Self::Name(name) => format!("fd:{name}"),
         }
     }

@@ -43,6 +43,10 @@ macro_rules! settings {
         }
 
         impl Setting {
+            /// Every key, for the test that shows each to systemd.
+            #[cfg(test)]
+            pub(super) const KEYS: &[&str] = &[$($(stringify!($key)),*),*];
+
             /// Returns the text before the `=`.
             pub const fn key(&self) -> &'static str {
                 match self { $($(Self::$key(_) => stringify!($key),)*)* }

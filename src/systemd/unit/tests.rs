@@ -8,10 +8,12 @@ use super::exec::{Argument, Exec, OnFailure, Variable};
 use super::path::{
     Bind, DeviceRule, IfMissing, ListenAddress, ListenPath, Paths, StandardInput, StandardOutput,
 };
-use super::path::{LiteralPath, Submounts, UnitPath};
+use super::path::{BindPath, LiteralPath, StreamPath, Submounts, UnitPath};
 use super::value::{
-    Action, Bytes, Capability, CapabilitySet, CpuQuota, CpuWeight, DeviceAccess, DevicePolicy, Id, Line,
-    Mode, OomScoreAdjust, Restart, ServiceType, SystemCall, SystemCallFilter, TaskCount, TimeSpan, Units,
+    Action, Architectures, Bytes, Capability, CapabilitySet, CollectMode, CpuQuota, CpuWeight,
+    DescriptorCount, DeviceAccess, DevicePolicy, ExitStatus, Id, KillMode, Line, Mode, MountPropagation,
+    NotifyAccess, OomScoreAdjust, Restart, ServiceType, SystemCall, SystemCallFilter, TaskCount, TimeSpan,
+    Units,
 };
 use super::*;
 use crate::golden::assert_golden;
@@ -23,6 +25,14 @@ fn name(text: &str) -> UnitName {
 
 fn path(text: &str) -> UnitPath {
     UnitPath::new(text).unwrap()
+}
+
+fn stream(text: &str) -> StreamPath {
+    StreamPath::new(path(text)).unwrap()
+}
+
+fn bind(source: &str, target: &str) -> Bind {
+    Bind::new(BindPath::new(path(source)).unwrap(), BindPath::new(path(target)).unwrap())
 }
 
 fn arguments(texts: &[&str]) -> Vec<Argument> {
@@ -61,14 +71,12 @@ fn app_service() -> Unit {
         Setting::Group(Id::new(1000).unwrap()),
         Setting::SupplementaryGroups([10, 20].map(|id| Id::new(id).unwrap()).into_iter().collect()),
         Setting::EnvironmentFile(LiteralPath::new(path("/rkt/env/web")).unwrap()),
-        Setting::StandardInput(StandardInput::File(path("/rkt/io/stdin"))),
+        Setting::StandardInput(StandardInput::File(stream("/rkt/io/stdin"))),
         Setting::StandardOutput(StandardOutput::JournalAndConsole),
         Setting::SyslogIdentifier("web".parse().unwrap()),
-        Setting::BindPaths(Bind::new(path("/opt/stage2/web/rootfs/run"), path("/run"))),
-        Setting::BindPaths(
-            Bind::new(path("/rkt/volumes/0"), path("/my data:1")).submounts(Submounts::Hidden),
-        ),
-        Setting::BindReadOnlyPaths(Bind::same(path("/run/systemd/journal"))),
+        Setting::BindPaths(bind("/opt/stage2/web/rootfs/run", "/run")),
+        Setting::BindPaths(bind("/rkt/volumes/0", "/my data:1").submounts(Submounts::Hidden)),
+        Setting::BindReadOnlyPaths(bind("/run/systemd/journal", "/run/systemd/journal")),
         Setting::InaccessiblePaths([(IfMissing::Skip, path("/proc/kcore"))].into_iter().collect()),
         Setting::CapabilityBoundingSet(caps.into_iter().collect()),
         Setting::NoNewPrivileges(true),
@@ -120,6 +128,149 @@ fn sockets_and_templates_read_as_their_golden_files() {
     }
 }
 
+/// Units with every setting that the writer knows. The booted tests show them to `systemd-analyze verify`, which names
+/// each line that systemd would ignore.
+#[test]
+fn every_setting_stands_in_a_golden_file() {
+    let fifo = ListenPath::new(path("/run/every fifo 100%")).unwrap();
+    let fifo = Unit::new(name("every-fifo.socket"))
+        .with_all([Setting::ListenFIFO(fifo), Setting::Service(name("every.service"))]);
+    let units = [every_service_setting(), every_socket_setting(), every_reference(), fifo];
+    for unit in &units {
+        assert_golden(&format!("units/writer/{}", unit.name()), &unit.checked_text().unwrap());
+    }
+    let written: Vec<_> = units.iter().flat_map(|unit| unit.settings()).map(Setting::key).collect();
+    let missing: Vec<_> = Setting::KEYS.iter().filter(|key| !written.contains(key)).collect();
+    assert!(missing.is_empty(), "no golden file shows {missing:?}");
+}
+
+fn every_service_setting() -> Unit {
+    let exec = || Exec::new("/bin/true", arguments(&["a b"])).unwrap();
+    let paths =
+        |texts: &[&str]| -> Paths { texts.iter().map(|text| (IfMissing::Skip, path(text))).collect() };
+    let names = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let calls = ["@system-service", "read", "write"].map(|call| call.parse().unwrap()).to_vec();
+    let id = |number| Id::new(number).unwrap();
+    Unit::new(name("every.service")).with_all([
+        Setting::Description("every setting of a service, 100% of \"them\"".parse().unwrap()),
+        Setting::Type(ServiceType::Oneshot),
+        Setting::NotifyAccess(NotifyAccess::Main),
+        Setting::ExecStartPre(exec().on_failure(OnFailure::Ignore)),
+        Setting::ExecStart(Exec::with_argv("/bin/true", arguments(&["-true", "$x", "50%"])).unwrap()),
+        Setting::ExecStartPost(exec()),
+        Setting::ExecStop(exec()),
+        Setting::ExecStopPost(exec()),
+        Setting::RemainAfterExit(true),
+        Setting::Restart(Restart::OnFailure),
+        Setting::RestartSec(TimeSpan::new(Duration::from_millis(1500))),
+        Setting::TimeoutStartSec(TimeSpan::INFINITY),
+        Setting::TimeoutStopSec(TimeSpan::seconds(10)),
+        Setting::KillMode(KillMode::Mixed),
+        Setting::SendSIGHUP(true),
+        Setting::Sockets(name("every.socket").into()),
+        Setting::FileDescriptorStoreMax(DescriptorCount::new(16).unwrap()),
+        Setting::RootDirectoryStartOnly(true),
+        Setting::RootDirectory(path("/")),
+        Setting::MountAPIVFS(true),
+        Setting::WorkingDirectory(path("/srv/100% $x")),
+        Setting::User(id(1000)),
+        Setting::Group(id(1000)),
+        Setting::SupplementaryGroups([id(10), id(20)].into_iter().collect()),
+        Setting::UMask(Mode::new(0o22).unwrap()),
+        Setting::Environment(Variable::new("A".parse().unwrap(), Argument::new("b\nc%").unwrap())),
+        Setting::EnvironmentFile(LiteralPath::new(path("/rkt/env/every")).unwrap()),
+        Setting::PassEnvironment(names(&["TERM"])),
+        Setting::UnsetEnvironment(names(&["INVOCATION_ID", "JOURNAL_STREAM"])),
+        Setting::StandardInput(StandardInput::File(stream("/rkt/io/every"))),
+        Setting::StandardOutput(StandardOutput::JournalAndConsole),
+        Setting::StandardError(StandardOutput::Append(stream("/rkt/err"))),
+        Setting::TTYPath(path("/dev/console")),
+        Setting::TTYReset(true),
+        Setting::TTYVHangup(true),
+        Setting::IgnoreSIGPIPE(false),
+        Setting::SyslogIdentifier("every".parse().unwrap()),
+        Setting::BindPaths(bind("/my data:1", "/run").submounts(Submounts::Hidden)),
+        Setting::BindReadOnlyPaths(bind("/run/systemd/journal", "/run/systemd/journal")),
+        Setting::ReadWritePaths(paths(&["/var/tmp", "/with blank"])),
+        Setting::ReadOnlyPaths(paths(&["/proc/bus"])),
+        Setting::InaccessiblePaths(paths(&["/proc/kcore"])),
+        Setting::MountFlags(MountPropagation::Slave),
+        Setting::PrivateTmp(false),
+        Setting::PrivateDevices(false),
+        Setting::ProtectKernelTunables(true),
+        Setting::ProtectKernelModules(true),
+        Setting::ProtectKernelLogs(true),
+        Setting::ProtectControlGroups(true),
+        Setting::ProtectClock(true),
+        Setting::CapabilityBoundingSet(Capability::ALL.iter().copied().collect()),
+        Setting::AmbientCapabilities(CapabilitySet::default()),
+        Setting::NoNewPrivileges(true),
+        Setting::SystemCallFilter(SystemCallFilter::only(calls).unwrap()),
+        Setting::SystemCallErrorNumber("EPERM".parse().unwrap()),
+        Setting::SystemCallArchitectures(Architectures::Native),
+        Setting::DevicePolicy(DevicePolicy::Closed),
+        Setting::DeviceAllow(DeviceRule::new(path("/dev/fuse"), DeviceAccess::ReadWrite)),
+        Setting::Delegate(true),
+        Setting::MemoryMax(Bytes::new(16 << 20).unwrap()),
+        Setting::CPUQuota(CpuQuota::from_millicores(1505).unwrap()),
+        Setting::CPUWeight(CpuWeight::new(100).unwrap()),
+        Setting::TasksMax(TaskCount::new(100).unwrap()),
+        Setting::OOMScoreAdjust(OomScoreAdjust::new(-250).unwrap()),
+    ])
+}
+
+fn every_socket_setting() -> Unit {
+    let listen = |text| ListenPath::new(path(text)).unwrap();
+    Unit::new(name("every.socket")).with_all([
+        Setting::ListenStream(ListenAddress::Port(80.try_into().unwrap())),
+        Setting::ListenStream(ListenAddress::Inet("[::1]:81".parse().unwrap())),
+        Setting::ListenDatagram(ListenAddress::Inet("127.0.0.1:82".parse().unwrap())),
+        Setting::ListenSequentialPacket(ListenAddress::Path(listen("/run/every packet 100%"))),
+        Setting::Symlinks([path("/run/every link"), path("/run/every-other")].into_iter().collect()),
+        Setting::Service(name("every.service")),
+        Setting::FileDescriptorName("every".parse().unwrap()),
+        Setting::SocketMode(Mode::new(0o666).unwrap()),
+        Setting::DirectoryMode(Mode::new(0o755).unwrap()),
+        Setting::RemoveOnStop(true),
+        Setting::Accept(false),
+        Setting::PassCredentials(true),
+        Setting::PassSecurity(true),
+        Setting::ReceiveBuffer(Bytes::new(8 << 20).unwrap()),
+        Setting::SendBuffer(Bytes::new(1 << 20).unwrap()),
+    ])
+}
+
+fn every_reference() -> Unit {
+    let units = || Units::from([name("every.service"), name("every.socket")]);
+    Unit::new(name("every.target")).with_all([
+        Setting::Description("every setting of all units".parse().unwrap()),
+        Setting::DefaultDependencies(false),
+        Setting::Requires(units()),
+        Setting::Requisite(units()),
+        Setting::Wants(units()),
+        Setting::BindsTo(units()),
+        Setting::PartOf(units()),
+        Setting::Upholds(units()),
+        Setting::Conflicts(name("rkt-exit.service").into()),
+        Setting::Before(name("rkt-exit.service").into()),
+        Setting::After(units()),
+        Setting::OnFailure(name("rkt-failed@.service").with_instance("my-app").unwrap().into()),
+        Setting::OnSuccess(name("rkt-ok@.socket").with_instance("my-app").unwrap().into()),
+        Setting::FailureAction(Action::ExitForce),
+        Setting::SuccessAction(Action::Exit),
+        Setting::FailureActionExitStatus(ExitStatus::new(7).unwrap()),
+        Setting::SuccessActionExitStatus(ExitStatus::new(0).unwrap()),
+        Setting::StopWhenUnneeded(true),
+        Setting::RefuseManualStart(false),
+        Setting::RefuseManualStop(false),
+        Setting::AllowIsolate(true),
+        Setting::IgnoreOnIsolate(true),
+        Setting::CollectMode(CollectMode::InactiveOrFailed),
+        Setting::JobTimeoutSec(TimeSpan::seconds(90)),
+        Setting::StartLimitIntervalSec(TimeSpan::new(Duration::ZERO)),
+    ])
+}
+
 #[test]
 fn values_are_written_in_the_form_that_systemd_takes() {
     let paths = |list: &[&str]| list.iter().map(|text| path(text)).collect::<Paths>();
@@ -145,15 +296,12 @@ fn values_are_written_in_the_form_that_systemd_takes() {
         (Setting::WorkingDirectory(path("/a\\b ~c")), "/a\\b ~c"),
         (Setting::TTYPath(UnitPath::around_instance("/dev/pts/", "").unwrap()), "/dev/pts/%I"),
         (Setting::ReadOnlyPaths(paths(&["/a b", "/c\"\\d", "/e%"])), r#""/a b" "/c\"\\d" /e%%"#),
-        (
-            Setting::BindPaths(Bind::new(path("/a:b"), path("/c")).if_missing(IfMissing::Skip)),
-            r#"-"/a:b":/c"#,
-        ),
-        (Setting::BindPaths(Bind::same(path("/a")).submounts(Submounts::Hidden)), "/a:/a:norbind"),
+        (Setting::BindPaths(bind("/a:b", "/c").if_missing(IfMissing::Skip)), r#"-"/a:b":/c"#),
+        (Setting::BindPaths(bind("/a", "/a").submounts(Submounts::Hidden)), "/a:/a:norbind"),
         (Setting::Environment(variable), r#""A=b c\x0a%%""#),
         (Setting::ListenStream(ListenAddress::Inet("[::1]:80".parse().unwrap())), "[::1]:80"),
         (Setting::StandardInput(StandardInput::Descriptor("in".parse().unwrap())), "fd:in"),
-        (Setting::StandardError(StandardOutput::Append(path("/log "))), "append:/log /"),
+        (Setting::StandardError(StandardOutput::Append(stream("/log\\"))), "append:/log\\/"),
         (Setting::ExecStart(Exec::new("/a b", []).unwrap()), r#":"/a b""#),
         (
             Setting::ExecStart(Exec::with_argv("/bin/sh", arguments(&["-sh", ""])).unwrap()),
@@ -183,6 +331,8 @@ fn what_can_not_be_carried_is_refused_and_named() {
         (UnitPath::new(&format!("/{long}")).map(drop), "is longer than 255 bytes"),
         (ListenPath::new(path(&format!("/{}", &long[..107]))).map(drop), "is longer than 107 bytes"),
         (ListenPath::new(path("/a ")).map(drop), "starts or ends with a blank"),
+        (BindPath::new(path("/a'")).map(drop), r#"path of a bind mount "/a'" contains '\''"#),
+        (StreamPath::new(path("/a ")).map(drop), r#"path of a stream "/a " starts or ends with a blank"#),
         (LiteralPath::new(path("/a*")).map(drop), r#"path that may be no pattern "/a*" contains '*'"#),
         (Argument::new("a\0b").map(drop), r#"argument "a\0b" contains a NUL byte"#),
         (Argument::new("\u{fdef}").map(drop), "contains '\\u{fdef}', which is no character to systemd"),
@@ -315,8 +465,13 @@ proptest! {
         let whole = words_of(Setting::WorkingDirectory(path.clone()), read::Syntax::Expanded).concat();
         prop_assert_eq!(if simple == "/" { "/" } else { whole.trim_end_matches('/') }, &simple);
         prop_assert_eq!(words_of(Setting::ReadOnlyPaths([path.clone()].into_iter().collect()), read::Syntax::Paths), [simple.as_str()]);
-        let bind = Setting::BindPaths(Bind::new(path.clone(), UnitPath::new("/t:x").unwrap()).submounts(Submounts::Hidden));
-        prop_assert_eq!(words_of(bind, read::Syntax::ColonPaths), [simple.as_str(), "/t:x", "norbind"]);
+        if let Ok(source) = BindPath::new(path) {
+            let target = BindPath::new(UnitPath::new("/t:x").unwrap()).unwrap();
+            let bind = Setting::BindPaths(Bind::new(source, target).submounts(Submounts::Hidden));
+            prop_assert_eq!(words_of(bind, read::Syntax::ColonPaths), [simple.as_str(), "/t:x", "norbind"]);
+        } else {
+            prop_assert!(text.contains(['"', '\'']));
+        }
     }
 
     #[test]

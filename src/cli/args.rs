@@ -6,6 +6,10 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::words::WordError;
+
 /// A value of a flag that is not of the right form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
@@ -24,6 +28,9 @@ pub enum ValueError {
     /// An output format that does not exist.
     #[error("Invalid format option: {0}")]
     Format(String),
+    /// Not an AC name.
+    #[error("{0:?} is not an AC name: lower-case letters and digits with single dashes between them")]
+    AcName(String),
     /// No `=` in a variable.
     #[error("must be specified as key=value")]
     KeyValue,
@@ -39,6 +46,54 @@ pub fn boolean(text: &str) -> Result<bool, ValueError> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err(ValueError::Boolean),
     }
+}
+
+/// Reads an AC name (appc spec, types.md): lower-case letters and digits with single dashes between them.
+///
+/// # Errors
+/// Anything else.
+pub fn ac_name(text: &str) -> Result<String, ValueError> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if text.split('-').all(|part| !part.is_empty() && part.chars().all(plain)) {
+        Ok(text.to_owned())
+    } else {
+        Err(ValueError::AcName(text.to_owned()))
+    }
+}
+
+/// Makes rkt's error of clap's when a value is wrong; any other is a wrong number of arguments.
+pub fn value_error(error: &clap::Error) -> Option<WordError> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let reason = match error.kind() {
+        ErrorKind::ValueValidation => match std::error::Error::source(error) {
+            Some(source) => source.to_string(),
+            None => context(ContextKind::Custom),
+        },
+        ErrorKind::InvalidValue => match error.get(ContextKind::ValidValue) {
+            Some(ContextValue::Strings(values)) => format!("must be one of {}", values.join(", ")),
+            _ => "must not be empty".to_owned(),
+        },
+        ErrorKind::InvalidUtf8 => "must be UTF-8".to_owned(),
+        _ => return None,
+    };
+    // `--dir <DIR>`, `--net[=<SPEC>]`
+    let arg = context(ContextKind::InvalidArg);
+    let name = arg.trim_start_matches('-').split([' ', '[', '=', '.']).next().unwrap_or_default();
+    Some(WordError::InvalidValue { name: name.to_owned(), value: context(ContextKind::InvalidValue), reason })
+}
+
+/// Makes clap's error of rkt's, for checks that are made while clap parses; [`value_error`] is its inverse.
+pub fn clap_error(error: &WordError) -> clap::Error {
+    let mut wrapped = clap::Error::new(ErrorKind::ValueValidation);
+    if let WordError::InvalidValue { name, value, reason } = error {
+        wrapped.insert(ContextKind::InvalidArg, ContextValue::String(format!("--{name}")));
+        wrapped.insert(ContextKind::InvalidValue, ContextValue::String(value.clone()));
+        wrapped.insert(ContextKind::Custom, ContextValue::String(reason.clone()));
+    }
+    wrapped
 }
 
 /// A directory given by the user: absolute, not empty, perhaps absent.

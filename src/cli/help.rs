@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
-use super::{later, output::Table, version};
+use super::{output::Table, version};
 
 /// Renders the whole help of a command; `path` is the program, the groups and the command.
 pub fn text(path: &[&Command]) -> String {
@@ -18,8 +18,8 @@ pub fn text(path: &[&Command]) -> String {
     }
     section(&mut help, "COMMANDS", &commands(command));
     section(&mut help, "DESCRIPTION", &description(command));
-    section(&mut help, "OPTIONS", &flags(command, &names, Whose::Own));
-    section(&mut help, "GLOBAL OPTIONS", &flags(path[0], &[], Whose::Global));
+    section(&mut help, "OPTIONS", &flags(command, Whose::Own));
+    section(&mut help, "GLOBAL OPTIONS", &flags(path[0], Whose::Global));
     help.pop();
     help
 }
@@ -80,8 +80,8 @@ fn usage_line(path: &[&Command]) -> String {
 fn positional(arg: &Arg) -> String {
     let name = value_name(arg);
     let many = arg.get_num_args().is_some_and(|range| range.max_values() > 1);
-    let name = if many { format!("{name}...") } else { name };
-    if arg.is_required_set() { name } else { format!("[{name}]") }
+    let name = if arg.is_required_set() { name } else { format!("[{name}]") };
+    if many { format!("{name}...") } else { name }
 }
 
 fn value_name(arg: &Arg) -> String {
@@ -120,16 +120,14 @@ enum Whose {
     Global,
 }
 
-fn flags(command: &Command, path: &[&str], whose: Whose) -> String {
-    let mut rows: Vec<[String; 2]> = command
-        .get_arguments()
-        .filter(|arg| is_shown(arg) && (whose == Whose::Own) == is_own(arg))
-        .map(|arg| [flag(arg), flag_help(arg, path)])
-        .collect();
-    rows.sort();
+fn flags(command: &Command, whose: Whose) -> String {
+    let mut args: Vec<_> =
+        command.get_arguments().filter(|arg| is_shown(arg) && (whose == Whose::Own) == is_own(arg)).collect();
+    args.sort_by_key(|arg| arg.get_long());
     let mut table = Table::new();
-    for row in rows {
-        table.row(row);
+    for arg in args {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        table.row([flag(arg), help]);
     }
     table.to_string()
 }
@@ -156,10 +154,4 @@ fn flag(arg: &Arg) -> String {
         (true, true) if optional => format!("--{name}[={}]", value_name(arg)),
         (true, true) => format!("--{name}={}", value_name(arg)),
     }
-}
-
-fn flag_help(arg: &Arg, path: &[&str]) -> String {
-    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    let name = arg.get_long().unwrap_or_default();
-    if later::is_missing_flag(path, name) { format!("{help} {}", later::MARK) } else { help }
 }

@@ -8,19 +8,20 @@ pub mod complete;
 pub mod context;
 pub mod error;
 pub mod exit;
+pub mod format;
 pub mod help;
+pub mod image_args;
 pub mod later;
 pub mod logging;
 pub mod output;
+pub mod pod_flags;
 pub mod version;
+pub mod volume_args;
 pub mod words;
 
 use std::ffi::OsString;
 
-use clap::{
-    CommandFactory as _, FromArgMatches as _,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use self::{
     context::GlobalFlags,
@@ -48,6 +49,7 @@ struct Rkt {
 #[derive(Debug, clap::Subcommand)]
 enum RktCommand {
     Completion(complete::Args),
+    Fetch(pod_flags::FetchCommandFlags),
     /// Show a list of commands or get help for one command
     Help {
         /// The command
@@ -57,6 +59,9 @@ enum RktCommand {
     /// Operate on images in the local store
     #[command(subcommand)]
     Image(ImageCommand),
+    Prepare(pod_flags::PrepareOnlyFlags),
+    Run(pod_flags::RunFlags),
+    RunPrepared(pod_flags::RunPreparedFlags),
     Version(version::Args),
 }
 
@@ -67,7 +72,11 @@ impl RktCommand {
     fn run(self, ctx: &Context) -> Result<Exit, CliError> {
         match self {
             Self::Completion(args) => complete::run(args, ctx),
+            Self::Fetch(args) => args.check().and_then(|_| Err(later::refusal("this command"))),
             Self::Image(command) => command.run(ctx),
+            Self::Prepare(args) => args.check().and_then(|_| Err(later::refusal("this command"))),
+            Self::Run(args) => args.check().and_then(|_| Err(later::refusal("this command"))),
+            Self::RunPrepared(_) => Err(later::refusal("this command")),
             Self::Version(args) => version::run(args, ctx),
             Self::Help { .. } => unreachable!("help is given before arguments are parsed"),
         }
@@ -99,14 +108,17 @@ const RULES: Rules = Rules {
         ["enter"] | ["app", "add" | "exec"] => Style::Leading,
         _ => Style::Mixed,
     },
-    belongs_to_image: |_| false,
+    belongs_to_image: image_args::belongs_to_image,
 };
 
 /// Returns the whole tree of commands: for parsing, completion and manual pages.
 pub fn command() -> clap::Command {
-    later::add_to(Rkt::command(), |variable| {
-        std::env::var(variable).is_ok_and(|value| args::boolean(&value) == Ok(true))
-    })
+    later::add_to(Rkt::command(), experiment)
+}
+
+/// Tells whether an environment variable switches an experiment on.
+fn experiment(variable: &str) -> bool {
+    std::env::var(variable).is_ok_and(|value| args::boolean(&value) == Ok(true))
 }
 
 /// Runs `rkt` with the words after argv[0].
@@ -178,16 +190,12 @@ fn run(root: &clap::Command, invocation: &Invocation<'_>) -> Exit {
         }
     }
     let usage = help::usage(&invocation.path);
-    let debug = invocation.flags_named("debug");
-    if let Err(error) = later::refuse_command(invocation) {
-        return error.tell(debug, &usage);
-    }
     let parsed = match parse(root, invocation) {
         Ok(parsed) => parsed,
-        Err(Refusal::Words(error)) => {
-            return bad_words(&BadWords { error, path: invocation.path.clone(), among_images: false });
+        Err(Refusal::Words { error, among_images }) => {
+            return bad_words(&BadWords { error, path: invocation.path.clone(), among_images });
         }
-        Err(Refusal::Command(error)) => return error.tell(debug, &usage),
+        Err(Refusal::Command(error)) => return error.tell(invocation.flags_named("debug"), &usage),
     };
     logging::start(parsed.global.debug);
     let ctx = Context::new(parsed.global);
@@ -198,60 +206,61 @@ fn run(root: &clap::Command, invocation: &Invocation<'_>) -> Exit {
 }
 
 enum Refusal {
-    Words(WordError),
+    Words { error: WordError, among_images: bool },
     Command(CliError),
 }
 
-fn parse(root: &clap::Command, invocation: &Invocation<'_>) -> Result<Rkt, Refusal> {
-    let argv = invocation.argv().map_err(Refusal::Words)?;
-    let parsed = root.clone().try_get_matches_from(argv).and_then(|matches| Rkt::from_arg_matches(&matches));
-    match parsed {
-        Ok(parsed) => {
-            check_root(invocation).map_err(Refusal::Command)?;
-            later::refuse_flags(invocation).map_err(Refusal::Command)?;
-            Ok(parsed)
-        }
-        Err(error) => match value_error(&error) {
-            Some(error) => Err(Refusal::Words(error)),
-            None => {
-                check_root(invocation).map_err(Refusal::Command)?;
-                Err(Refusal::Command(CliError::usage()))
-            }
-        },
+impl From<CliError> for Refusal {
+    fn from(error: CliError) -> Self {
+        Self::Command(error)
     }
 }
 
-fn check_root(invocation: &Invocation<'_>) -> Result<(), CliError> {
-    let needed = NEED_ROOT.contains(&invocation.names().as_slice());
-    if needed && !rustix::process::geteuid().is_root() {
+/// Checks in the order of spec cli.md 1.1.4: the leading flags, root, everything else.
+fn parse(root: &clap::Command, invocation: &Invocation<'_>) -> Result<Rkt, Refusal> {
+    later::refuse_command(invocation)?;
+    if let Some(error) = later::find_unknown_flag(invocation, experiment) {
+        return Err(Refusal::Words { error, among_images: false });
+    }
+    let parse = |argv: Result<Vec<OsString>, WordError>| {
+        let matches = root
+            .clone()
+            .try_get_matches_from(argv.map_err(Some)?)
+            .map_err(|error| args::value_error(&error))?;
+        Rkt::from_arg_matches(&matches).map_err(|error| args::value_error(&error))
+    };
+    let parsed = parse(invocation.argv());
+    match parsed {
+        Err(Some(error)) => {
+            let among_images = invocation.style == Style::Images
+                && invocation.leading < invocation.flags.len()
+                && !matches!(parse(invocation.leading_argv()), Err(Some(_)));
+            Err(Refusal::Words { error, among_images })
+        }
+        Err(None) => {
+            check_root(&invocation.names())?;
+            Err(CliError::usage().into())
+        }
+        Ok(parsed) => {
+            check_root(&invocation.names())?;
+            later::refuse_flags(invocation)?;
+            Ok(parsed)
+        }
+    }
+}
+
+fn check_root(path: &[&str]) -> Result<(), CliError> {
+    if NEED_ROOT.contains(&path) && !rustix::process::geteuid().is_root() {
         return Err(CliError::new("cannot run as unprivileged user"));
     }
     Ok(())
 }
 
-/// Makes rkt's error of clap's when a value is wrong; any other is a wrong number of arguments.
-fn value_error(error: &clap::Error) -> Option<WordError> {
-    let context = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => text.clone(),
-        _ => String::new(),
-    };
-    let reason = match error.kind() {
-        ErrorKind::ValueValidation => std::error::Error::source(error)?.to_string(),
-        ErrorKind::InvalidValue => match error.get(ContextKind::ValidValue) {
-            Some(ContextValue::Strings(values)) => format!("must be one of {}", values.join(", ")),
-            _ => "must not be empty".to_owned(),
-        },
-        ErrorKind::InvalidUtf8 => "must be UTF-8".to_owned(),
-        _ => return None,
-    };
-    // `--dir <DIR>`, `--net[=<SPEC>]`
-    let arg = context(ContextKind::InvalidArg);
-    let name = arg.trim_start_matches('-').split([' ', '[', '=', '.']).next().unwrap_or_default();
-    Some(WordError::InvalidValue { name: name.to_owned(), value: context(ContextKind::InvalidValue), reason })
-}
-
 /// Tells about words that mean nothing.
 fn bad_words(bad: &BadWords<'_>) -> Exit {
+    if bad.among_images {
+        return bad_image_words(bad);
+    }
     let mut text = format!("Error: {}\n", bad.error);
     match &bad.error {
         WordError::UnknownCommand { program, similar, .. } => {
@@ -265,4 +274,16 @@ fn bad_words(bad: &BadWords<'_>) -> Exit {
     }
     output::stderr(&text);
     Exit::FAILURE
+}
+
+/// Tells about words behind the first image, which are arguments and no longer the flags of the command.
+fn bad_image_words(bad: &BadWords<'_>) -> Exit {
+    let names: Vec<_> = bad.path.iter().skip(1).map(|command| command.get_name()).collect();
+    output::set_prefix(names.last().copied().unwrap_or_default());
+    let what = match names.last() {
+        Some(&"fetch") => "unable to parse arguments",
+        _ => "error parsing app image arguments",
+    };
+    let error = check_root(&names).err().unwrap_or_else(|| CliError::new(what).because_of(&bad.error));
+    error.tell(false, "")
 }

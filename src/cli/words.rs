@@ -81,6 +81,8 @@ pub struct Invocation<'c> {
     pub words: Vec<OsString>,
     /// How many of the flags stood before the first argument.
     pub leading: usize,
+    /// How the flags were read.
+    pub style: Style,
     /// Help was asked for.
     pub help: bool,
 }
@@ -158,11 +160,15 @@ pub fn read<'c>(
             flags: Vec::new(),
             words: Vec::new(),
             leading: 0,
+            style: Style::Mixed,
             help: false,
         },
     };
     match reader.read(words) {
-        Ok(()) => Ok(reader.invocation),
+        Ok(()) => {
+            reader.invocation.style = reader.style();
+            Ok(reader.invocation)
+        }
         Err(error) => {
             let among_images = reader.style() == Style::Images && reader.saw_image();
             Err(Box::new(BadWords { error, path: reader.invocation.path, among_images }))
@@ -371,7 +377,9 @@ impl Invocation<'_> {
             part.iter().take_while(|word| *word != "--").filter_map(|word| Flag::split(word))
         });
         let off = |flag: &Flag| {
-            flag.value.as_ref().is_some_and(|value| args::boolean(&value.to_string_lossy()) == Ok(false))
+            let arg = find_flag(self.command(), &flag.name);
+            let value = flag.value.as_ref().map(|value| args::boolean(&value.to_string_lossy()));
+            arg.is_some_and(|arg| matches!(arg.get_action(), ArgAction::SetTrue)) && value == Some(Ok(false))
         };
         self.flags.iter().cloned().chain(of_images).filter(|flag| !off(flag)).map(|flag| flag.name).collect()
     }
@@ -444,11 +452,15 @@ pub fn find_command<'c>(group: &'c Command, word: &str) -> Option<&'c Command> {
     })
 }
 
-/// Returns the commands whose name begins like the word or is at most two letters away from it.
+/// Returns the commands whose name begins like the word or is at most two letters away from it, others remaining.
 pub fn similar_commands(group: &Command, word: &str) -> Vec<String> {
     let word = word.to_lowercase();
     let names = group.get_subcommands().filter(|command| !command.is_hide_set()).map(Command::get_name);
-    let close = |name: &&str| (!word.is_empty() && name.starts_with(&word)) || distance(name, &word) <= 2;
+    let close = |name: &&str| {
+        let distance = distance(name, &word);
+        (!word.is_empty() && name.starts_with(&word))
+            || (distance <= 2 && distance < name.len().max(word.len()))
+    };
     let mut similar: Vec<_> = names.filter(close).map(str::to_owned).collect();
     similar.sort();
     similar
@@ -470,7 +482,8 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn find_flag<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
+/// Finds the definition of a flag by any of its names.
+pub(super) fn find_flag<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
     let named = |arg: &&Arg| {
         arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
     };

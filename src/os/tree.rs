@@ -212,9 +212,8 @@ impl Copying<'_> {
                 continue;
             }
             let Some(done) = self.frames.pop() else { return Ok(()) };
-            let path = self.target_path(&done.name);
             self.copy_metadata(&source_dir, &target_dir, &done.source)
-                .map_err(SysError::on("copying to", path))?;
+                .map_err(|cause| SysError::new("copying to", self.target_path(&done.name), cause))?;
             if let Some(above) = self.frames.last() {
                 let identity = (above.source.st_dev, above.source.st_ino);
                 source_dir = open_above(&source_dir, identity).map_err(SysError::on("leaving", self.from))?;
@@ -225,13 +224,15 @@ impl Copying<'_> {
     }
 
     fn enter(&mut self, source: At<'_>, target: At<'_>) -> Result<(OwnedFd, OwnedFd), SysError> {
-        let (source_path, target_path) = (self.source_path(source.1), self.target_path(target.1));
-        let opened = open_below(source.0, source.1).map_err(SysError::on("opening", &source_path))?;
-        let status = rustix::fs::fstat(&opened).map_err(SysError::on("looking at", &source_path))?;
+        let opened = open_below(source.0, source.1)
+            .map_err(|cause| SysError::new("opening", self.source_path(source.1), cause))?;
+        let status = rustix::fs::fstat(&opened)
+            .map_err(|cause| SysError::new("looking at", self.source_path(source.1), cause))?;
         let made = rustix::fs::mkdirat(target.0, target.1, Mode::from_raw_mode(0o700))
             .and_then(|()| open_below(target.0, target.1))
             .and_then(|fd| rustix::fs::fstat(&fd).map(|status| (fd, status)));
-        let (made, made_status) = made.map_err(SysError::on("creating", &target_path))?;
+        let (made, made_status) =
+            made.map_err(|cause| SysError::new("creating", self.target_path(target.1), cause))?;
         self.frames.push(CopyFrame {
             name: source.1.to_owned(),
             source: status,
@@ -242,16 +243,17 @@ impl Copying<'_> {
     }
 
     fn copy_entries(&mut self, source: &OwnedFd, target: &OwnedFd, root: &OwnedFd) -> Result<(), SysError> {
-        let mut dir =
-            Dir::read_from(source).map_err(SysError::on("reading", self.source_path(OsStr::new(""))))?;
+        let mut dir = Dir::read_from(source)
+            .map_err(|cause| SysError::new("reading", self.source_path(OsStr::new("")), cause))?;
         while let Some(entry) = dir.read() {
-            let entry = entry.map_err(SysError::on("reading", self.source_path(OsStr::new(""))))?;
+            let entry =
+                entry.map_err(|cause| SysError::new("reading", self.source_path(OsStr::new("")), cause))?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if name == "." || name == ".." {
                 continue;
             }
-            let status =
-                stat_at(source.as_fd(), name).map_err(SysError::on("looking at", self.source_path(name)))?;
+            let status = stat_at(source.as_fd(), name)
+                .map_err(|cause| SysError::new("looking at", self.source_path(name), cause))?;
             if is_dir(&status) {
                 if let Some(frame) = self.frames.last_mut() {
                     frame.dirs.push(name.to_owned());
@@ -262,7 +264,7 @@ impl Copying<'_> {
                 continue;
             }
             self.copy_one(source, target, name, &status)
-                .map_err(SysError::on("copying", self.source_path(name)))?;
+                .map_err(|cause| SysError::new("copying", self.source_path(name), cause))?;
         }
         Ok(())
     }
@@ -373,13 +375,15 @@ pub fn keeps_xattr(name: &[u8]) -> bool {
 }
 
 fn copy_xattrs(source: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
-    let mut names = vec![0; 64 * 1024];
-    let length = match rustix::fs::flistxattr(source, &mut names[..]) {
-        Ok(length) => length,
-        // The source's file system has none.
-        Err(Errno::OPNOTSUPP) => return Ok(()),
+    let mut nothing: [u8; 0] = [];
+    match rustix::fs::flistxattr(source, &mut nothing[..]) {
+        // The second: the source's file system has none.
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(()),
+        Ok(_) => {}
         Err(cause) => return Err(cause),
-    };
+    }
+    let mut names = vec![0; 64 * 1024];
+    let length = rustix::fs::flistxattr(source, &mut names[..])?;
     let mut value = Vec::new();
     for name in names[..length].split(|byte| *byte == 0).filter(|name| keeps_xattr(name)) {
         value.resize(64 * 1024, 0);

@@ -4,5 +4,20 @@
 //! App Container Image, [`extract`] writes them below a directory, [`store`] publishes the result. Nothing of an image
 //! is trusted on that way: not a path, a size, an owner or an order.
 
+pub mod aci;
+pub mod archive;
 pub mod compression;
+pub mod extract;
 pub mod stream;
+
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "one writer for the tests here and those of the binary; each uses a part"
+)]
+#[path = "../../tests/support/tar.rs"]
+mod tar_writer;

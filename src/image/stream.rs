@@ -338,7 +338,7 @@ mod tests {
         let path = dir.path().join("kept");
         let mut source = source(&packed, Limits::default());
         source.keep = Some((File::create(&path).unwrap(), path.clone()));
-        let ((), passed) = run(source, |incoming| drain(incoming)).unwrap();
+        let ((), passed) = run(source, drain).unwrap();
         assert_eq!(passed.digest, <[u8; 64]>::from(Sha512::digest(vec![0; 1_000_000])));
         assert_eq!(passed.unpacked, 1_000_000);
         assert_eq!(passed.delivered, packed.len() as u64);
@@ -348,10 +348,10 @@ mod tests {
     #[test]
     fn bombs_are_stopped() {
         let packed = zeros(100 << 20);
-        let refused = run(source(&packed, Limits::default()), |incoming| drain(incoming)).unwrap_err();
+        let refused = run(source(&packed, Limits::default()), drain).unwrap_err();
         assert!(matches!(refused, StreamError::Bomb { ratio: 200 }), "{refused}");
         let limits = Limits { output: 1 << 20, ..Limits::default() };
-        let refused = run(source(&packed, limits), |incoming| drain(incoming)).unwrap_err();
+        let refused = run(source(&packed, limits), drain).unwrap_err();
         assert!(matches!(refused, StreamError::TooLarge { .. }), "{refused}");
     }
 
@@ -368,7 +368,7 @@ mod tests {
         let mut source = source(&zeros(1000), Limits::default());
         let full = File::options().write(true).open("/dev/full").unwrap();
         source.keep = Some((full, "/store/blob".into()));
-        let refused = run(source, |incoming| drain(incoming)).unwrap_err();
+        let refused = run(source, drain).unwrap_err();
         assert_eq!(refused.to_string(), "writing /store/blob: No space left on device");
         assert!(refused.hint().is_some());
     }

@@ -1,0 +1,133 @@
+//! The rules of an App Container Image on top of tar (spec images.md 2.1.1): `manifest` and `rootfs`, each path once.
+//!
+//! They hold whether an image is unpacked or only read through, so that what one user may fetch another can run.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+
+use super::archive::{ArchiveError, Entry, EntryPath, Kind, Place, Reader};
+use super::stream::{Chunks, Limits};
+
+/// Size that a manifest may have.
+pub const MANIFEST_LIMIT: u64 = 4 << 20;
+
+/// A piece of an image.
+#[derive(Debug)]
+pub enum Item {
+    /// The manifest's bytes; not judged.
+    Manifest(Vec<u8>),
+    /// Something of the root file system.
+    Rootfs {
+        /// The entry, with its name in the archive.
+        entry: Entry,
+        /// Its path below `rootfs`, empty for `rootfs` itself.
+        inside: EntryPath,
+    },
+}
+
+/// Reads the items of an image in the order of the archive.
+pub struct AciReader<C> {
+    archive: Reader<C>,
+    /// A fingerprint of each path. Full paths would need memory without bound; two of two million agree by chance
+    /// once in ten million images, and then a good image is refused.
+    seen: HashSet<u64>,
+    hasher: RandomState,
+    has_manifest: bool,
+    has_rootfs: bool,
+}
+
+/// The bit of a fingerprint that says that the path is a regular file, the only thing a hard link may lead to.
+const IS_FILE: u64 = 1;
+
+impl<C: Chunks> AciReader<C> {
+    /// Makes a reader of the unpacked bytes `from`.
+    pub fn new(from: C, limits: &Limits) -> Self {
+        Self {
+            archive: Reader::new(from, limits.entries),
+            seen: HashSet::new(),
+            hasher: RandomState::new(),
+            has_manifest: false,
+            has_rootfs: false,
+        }
+    }
+
+    /// The archive below, for the data of the last item.
+    pub fn archive(&mut self) -> &mut Reader<C> {
+        &mut self.archive
+    }
+
+    /// Returns the next item; `None` when the image is complete and all its bytes have passed.
+    ///
+    /// # Errors
+    /// When the archive or a rule of images is broken.
+    pub fn next_item(&mut self) -> Result<Option<Item>, ArchiveError> {
+        while let Some(entry) = self.archive.next_entry()? {
+            if let Some(item) = self.judge(entry)? {
+                return Ok(Some(item));
+            }
+        }
+        let missing = match (self.has_manifest, self.has_rootfs) {
+            (true, true) => {
+                self.archive.drain()?;
+                return Ok(None);
+            }
+            (false, true) => "it is no image: it has no file `manifest`",
+            (true, false) => "it is no image: it has no directory `rootfs`",
+            (false, false) => "it is no image: it has neither a file `manifest` nor a directory `rootfs`",
+        };
+        Err(ArchiveError::Whole(missing.into()))
+    }
+
+    fn judge(&mut self, entry: Entry) -> Result<Option<Item>, ArchiveError> {
+        let place = entry.place();
+        let Some((top, inside)) = entry.path.split_first() else {
+            // `./` is how `tar -C DIR .` begins.
+            return match entry.kind {
+                Kind::Directory => Ok(None),
+                _ => Err(place.refuse("it would replace the top directory")),
+            };
+        };
+        match top {
+            b"manifest" => {
+                if inside.split_last().is_some() || !matches!(entry.kind, Kind::File { sparse: None }) {
+                    return Err(place.refuse("`manifest` must be a regular file"));
+                }
+                self.remember(&entry, &place)?;
+                self.has_manifest = true;
+                self.archive.read_all(MANIFEST_LIMIT).map(|bytes| Some(Item::Manifest(bytes)))
+            }
+            b"rootfs" => {
+                if inside.split_last().is_none() && entry.kind != Kind::Directory {
+                    return Err(place.refuse("`rootfs` must be a directory"));
+                }
+                if let Kind::HardLink(target) = &entry.kind
+                    && !self.seen.contains(&(self.fingerprint(target.as_bytes()) | IS_FILE))
+                {
+                    return Err(
+                        place.refuse("it is a hard link to what is no file of this archive before it")
+                    );
+                }
+                self.remember(&entry, &place)?;
+                self.has_rootfs = true;
+                Ok(Some(Item::Rootfs { entry, inside }))
+            }
+            _ => Err(place.refuse("only `manifest` and `rootfs` may be at the top of an image")),
+        }
+    }
+
+    fn remember(&mut self, entry: &Entry, place: &Place) -> Result<(), ArchiveError> {
+        let print = self.fingerprint(entry.path.as_bytes());
+        let (this, other) = match entry.kind {
+            Kind::File { .. } | Kind::HardLink(_) => (print | IS_FILE, print),
+            Kind::Directory | Kind::Symlink(_) | Kind::Fifo | Kind::Device { .. } => (print, print | IS_FILE),
+        };
+        if self.seen.contains(&other) || !self.seen.insert(this) {
+            return Err(place.clone().refuse("it is in the archive twice"));
+        }
+        Ok(())
+    }
+
+    fn fingerprint(&self, path: &[u8]) -> u64 {
+        self.hasher.hash_one(path) & !IS_FILE
+    }
+}

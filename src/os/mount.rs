@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 use rustix::thread::UnshareFlags;
 
@@ -67,6 +67,16 @@ pub fn overlay(overlay: &Overlay) -> Result<(), SysError> {
         move_mount(&mount, "", CWD, overlay.target.as_path(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
     };
     mounted().map_err(SysError::on("mounting an overlay on", &overlay.target))
+}
+
+/// Mounts the directory `path` on itself, so that device nodes below it can't be opened.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn without_devices(path: &Path) -> Result<(), SysError> {
+    rustix::mount::mount_bind(path, path).map_err(SysError::on("mounting", path))?;
+    let flags = MountFlags::BIND | MountFlags::NODEV;
+    rustix::mount::mount_remount(path, flags, "").map_err(SysError::on("remounting", path))
 }
 
 /// Escapes a lower directory: in the list of the `lowerdir` option a colon separates and a backslash escapes

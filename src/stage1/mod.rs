@@ -4,5 +4,7 @@
 //! one of its units. [`inside`] is the little that rkt itself does in there, [`status`] what it leaves to read.
 
 pub mod inside;
+pub mod journal;
 pub mod plan;
+pub mod root;
 pub mod status;

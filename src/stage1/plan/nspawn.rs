@@ -46,7 +46,9 @@ pub struct Start<'a> {
     pub registration: Registration,
     /// The caller's `NOTIFY_SOCKET`, to which the pod's readiness is passed on (sd_notify(3)).
     pub notify_socket: Option<&'a str>,
-    /// Number of the descriptor that holds the pod's lock (spec pods.md 3.2).
+    /// Whether its apps may have every capability, which the pod's init must then have too.
+    pub every_capability: bool,
+    /// Whether the pod's systemd writes its own messages to the console.
     pub debug: bool,
 }
 
@@ -68,6 +70,9 @@ pub fn program(start: &Start<'_>) -> Program {
     }
     if start.network == Network::None {
         args.push("--private-network".into());
+    }
+    if start.every_capability {
+        args.push("--capability=all".into());
     }
     args.push("--bind-ro=/usr".into());
     args.push(format!("--bind-ro={}:{PROGRAM}", escaped(start.rkt)));

@@ -114,6 +114,7 @@ fn the_command_of_the_supervisor() {
         network: Network::None,
         registration: Registration::Unregistered,
         notify_socket: Some("/run/systemd/notify"),
+        every_capability: false,
         debug: false,
     };
     let program = program(&start);

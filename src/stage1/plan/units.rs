@@ -9,7 +9,9 @@ use crate::appc::name::AcName;
 use crate::stage1::inside::{FAILED, PROGRAM};
 use crate::stage1::status::{READY, STATUS_DIR, SUPERVISOR_STATUS};
 use crate::systemd::unit::exec::{Argument, Exec, OnFailure};
-use crate::systemd::unit::path::{Bind, ListenAddress, ListenPath, StandardInput, StandardOutput, UnitPath};
+use crate::systemd::unit::path::{
+    Bind, BindPath, ListenAddress, ListenPath, LiteralPath, StandardInput, StandardOutput, UnitPath,
+};
 use crate::systemd::unit::value::{
     Action, Bytes, Capability, CapabilitySet, CpuQuota, CpuWeight, DescriptorCount, Id, KillMode, Mode,
     NotifyAccess, OomScoreAdjust, Restart, ServiceType, TimeSpan, VariableNames,
@@ -121,7 +123,11 @@ fn process(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
         Setting::Type(if app.notifies { ServiceType::Notify } else { ServiceType::Simple }),
         Setting::ExecStart(Exec::with_argv(&app.program, argv)?),
         Setting::WorkingDirectory(UnitPath::new(&app.working_directory)?),
-        Setting::EnvironmentFile(UnitPath::new(&format!("/{}/{}", skeleton::ENV_DIR, app.name))?),
+        Setting::EnvironmentFile(LiteralPath::new(UnitPath::new(&format!(
+            "/{}/{}",
+            skeleton::ENV_DIR,
+            app.name
+        ))?)?),
         Setting::UnsetEnvironment(unset_variables(app)?),
         Setting::SyslogIdentifier(app.name.as_str().parse()?),
         Setting::StandardOutput(StandardOutput::JournalAndConsole),
@@ -170,12 +176,13 @@ fn limits(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
 fn sandbox(pod: &PodSpec, app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
     let root = format!("/opt/stage2/{}/rootfs", app.name);
     let path = UnitPath::new;
+    let bound = |text| path(text).and_then(BindPath::new);
     let mut settings = vec![
         Setting::RootDirectory(path(&root)?),
         Setting::MountAPIVFS(true),
         // MountAPIVFS would hide the image's /run, and on 252 leave /dev/log dangling.
-        Setting::BindPaths(Bind::new(path(&format!("{root}/run"))?, path("/run")?)),
-        Setting::BindReadOnlyPaths(Bind::same(path("/run/systemd/journal")?)),
+        Setting::BindPaths(Bind::new(bound(&format!("{root}/run"))?, bound("/run")?)),
+        Setting::BindReadOnlyPaths(Bind::same(bound("/run/systemd/journal")?)),
     ];
     if let Some(capabilities) = app.capabilities {
         let named = capabilities.iter().map(|capability| capability.as_str().parse::<Capability>());
@@ -204,7 +211,7 @@ fn sandbox(pod: &PodSpec, app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
 /// The mark of an app that ended well: systemd makes the FIFO itself, nothing is forked.
 fn ok_unit(app: &AppSpec) -> Result<Unit, UnitPlanError> {
     let mark = UnitPath::new(&format!("/{STATUS_DIR}/{}.ok", app.name))?;
-    Ok(mark_unit(ok_name(&app.name)?, mark)?)
+    mark_unit(ok_name(&app.name)?, mark)
 }
 
 fn mark_unit(name: UnitName, mark: UnitPath) -> Result<Unit, UnitPlanError> {

@@ -1,0 +1,194 @@
+//! Removing pods: what has exited is marked, what has been marked long enough is deleted with everything it held.
+//!
+//! A pod is taken by its lock, so that nobody's running pod is touched. A killed supervisor frees the lock before its
+//! payload is gone: the control group must be empty first. What can't be removed now stays in a place from which the
+//! next pass goes on.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::layout::{Place, PodPaths};
+use super::lifecycle::{Ended, MoveError, Pod, PodsDir};
+use super::observe;
+use crate::appc::pod_uuid::PodUuid;
+use crate::os::{Hint, SysError, cgroup, mount};
+use crate::stage1::journal;
+
+/// How long the processes of a killed pod may take to vanish.
+const PAYLOAD_WAIT: Duration = Duration::from_secs(10);
+
+/// Why a pod was not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum GcError {
+    /// Something is left of it.
+    #[error("pod {0} still has processes in its control group")]
+    Busy(PodUuid),
+    /// A move or a deletion was refused.
+    #[error(transparent)]
+    Move(#[from] MoveError),
+    /// The kernel refused a step.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+}
+
+impl Hint for GcError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Busy(uuid) => Some(format!("`machinectl terminate rkt-{uuid}` ends them")),
+            Self::Move(error) => error.hint(),
+            Self::Sys(error) => error.hint(),
+        }
+    }
+}
+
+/// What a pass does with a pod, told as it happens.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// An exited pod is marked.
+    Marking(&'a PodUuid),
+    /// A preparation that died is thrown away.
+    FailedPrepare(&'a PodUuid),
+    /// A prepared pod that nobody ran is thrown away.
+    ExpiredPrepared(&'a PodUuid),
+    /// A marked pod is too young to be deleted.
+    InGracePeriod(&'a PodUuid),
+    /// A pod is deleted.
+    Collecting(&'a PodUuid),
+    /// Something went wrong with one pod; the pass goes on.
+    Problem(&'a PodUuid, GcError),
+}
+
+/// Which pods a pass removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    /// Time that must be over since a pod was marked.
+    pub grace_period: Duration,
+    /// Age at which a prepared pod is garbage.
+    pub expire_prepared: Duration,
+    /// Whether pods are only moved.
+    pub mark_only: bool,
+    /// The time.
+    pub now: SystemTime,
+}
+
+/// Does one pass over all pods (spec cli.md 1.2.9).
+///
+/// # Errors
+/// When a directory of pods can't be read; a problem with one pod is an event.
+///
+/// # Locking
+/// Holds one pod at a time, exclusively; those that others hold are passed over in silence.
+pub fn pass(pods: &PodsDir, pass: &Pass, mut tell: impl FnMut(Event<'_>)) -> Result<(), SysError> {
+    for uuid in pods.uuids(Place::Run)? {
+        each(pods, &uuid, Place::Run, &mut tell, |pod, tell| {
+            tell(Event::Marking(&uuid));
+            mark(pod)
+        });
+    }
+    for place in [Place::Embryo, Place::Prepare] {
+        for uuid in pods.uuids(place)? {
+            each(pods, &uuid, place, &mut tell, |pod, tell| {
+                tell(Event::FailedPrepare(&uuid));
+                Ok(pod.discard()?)
+            });
+        }
+    }
+    if pass.mark_only {
+        return Ok(());
+    }
+    for uuid in pods.uuids(Place::Prepared)? {
+        if age(&pods.pod(Place::Prepared, &uuid), pass.now, Clock::Created) < pass.expire_prepared {
+            continue;
+        }
+        each(pods, &uuid, Place::Prepared, &mut tell, |pod, tell| {
+            tell(Event::ExpiredPrepared(&uuid));
+            Ok(pod.discard()?)
+        });
+    }
+    for uuid in pods.uuids(Place::ExitedGarbage)? {
+        if age(&pods.pod(Place::ExitedGarbage, &uuid), pass.now, Clock::Marked) < pass.grace_period {
+            tell(Event::InGracePeriod(&uuid));
+            continue;
+        }
+        each(pods, &uuid, Place::ExitedGarbage, &mut tell, |pod, tell| {
+            tell(Event::Collecting(&uuid));
+            delete(pod)
+        });
+    }
+    for uuid in pods.uuids(Place::Garbage)? {
+        each(pods, &uuid, Place::Garbage, &mut tell, |pod, tell| {
+            tell(Event::Collecting(&uuid));
+            delete(pod)
+        });
+    }
+    Ok(())
+}
+
+/// Takes the pod, if nobody has it, and does `step` with it.
+fn each<T: FnMut(Event<'_>)>(
+    pods: &PodsDir,
+    uuid: &PodUuid,
+    place: Place,
+    tell: &mut T,
+    step: impl FnOnce(Pod<Ended>, &mut T) -> Result<(), GcError>,
+) {
+    let done = match pods.hold_ended(uuid.clone(), place) {
+        Ok(None) => Ok(()),
+        Ok(Some(pod)) => step(pod, tell),
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = done {
+        tell(Event::Problem(uuid, error));
+    }
+}
+
+/// Marks an exited pod; its journal stays where `journalctl -m` finds it.
+fn mark(pod: Pod<Ended>) -> Result<(), GcError> {
+    wait_for_payload(&pod)?;
+    let uuid = pod.uuid().clone();
+    let marked = pod.mark()?;
+    Ok(journal::link(&uuid, &marked.stage1_root())?)
+}
+
+/// Deletes a held pod with everything it still holds on the host.
+///
+/// # Errors
+/// When processes of it are left, or something can't be unmounted or removed; the next pass tries again.
+pub fn delete(pod: Pod<Ended>) -> Result<(), GcError> {
+    wait_for_payload(&pod)?;
+    // Deepest first; nothing is deleted below a mount that stays.
+    for point in mount::mount_points_below(pod.paths().dir())? {
+        mount::unmount(&point)?;
+    }
+    journal::unlink(pod.uuid())?;
+    Ok(pod.remove()?)
+}
+
+fn wait_for_payload(pod: &Pod<Ended>) -> Result<(), GcError> {
+    match std::fs::read_to_string(pod.paths().cgroup()) {
+        // A service's group is the next pod's as well: systemd ends all of it before it starts the service again.
+        Ok(group) if group.trim().ends_with(".scope") => {
+            if cgroup::wait_empty(group.trim(), Instant::now() + PAYLOAD_WAIT) {
+                Ok(())
+            } else {
+                Err(GcError::Busy(pod.uuid().clone()))
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+enum Clock {
+    Created,
+    Marked,
+}
+
+/// How old a pod is. A clock that was set back makes it young, never old.
+fn age(dir: &Path, now: SystemTime, clock: Clock) -> Duration {
+    let since = match clock {
+        Clock::Created => observe::modified(&PodPaths::new(dir.to_owned()).created()),
+        Clock::Marked => observe::changed(dir),
+    };
+    // A pod without the file is broken, and as old as can be.
+    since.map_or(Duration::MAX, |since| now.duration_since(since).unwrap_or_default())
+}

@@ -1,0 +1,431 @@
+//! Other processes' pods as they looked a moment ago: for `list` and `status`, never ground for a move.
+//!
+//! A reader takes no exclusive lock and waits for nobody. A pod that is moved meanwhile is looked at again; one whose
+//! files are broken is reported as such and hides no other (spec cli.md 1.2.4).
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::layout::{Place, PodPaths};
+use super::lifecycle::PodsDir;
+use crate::appc::{
+    image_id::ImageId, image_manifest::ImageManifest, name::AcName, pod_manifest::PodManifest,
+    pod_uuid::PodUuid,
+};
+use crate::image::store::TreeId;
+use crate::os::lock::{Lock, Sharing};
+use crate::os::process::ProcessId;
+use crate::os::{Hint, SysError};
+use crate::stage1::status::{AppEnd, Statuses};
+
+/// How often a pod that keeps moving is looked at again: it has no more moves than this in its life.
+const LOOKS: usize = 8;
+
+/// The state of a pod: its place and whether somebody holds it (spec pods.md 3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Just made.
+    Embryo,
+    /// Being prepared.
+    Preparing,
+    /// Its preparation died.
+    AbortedPrepare,
+    /// Ready for `run-prepared`.
+    Prepared,
+    /// Its supervisor lives.
+    Running,
+    /// Being deleted without having been marked.
+    Deleting,
+    /// Marked and being deleted.
+    ExitedDeleting,
+    /// Its supervisor has ended.
+    Exited,
+    /// Marked by gc.
+    ExitedGarbage,
+    /// To be deleted.
+    Garbage,
+}
+
+impl State {
+    fn of(place: Place, locked: bool) -> Self {
+        match (place, locked) {
+            (Place::Embryo, _) => Self::Embryo,
+            (Place::Prepare, true) => Self::Preparing,
+            (Place::Prepare, false) => Self::AbortedPrepare,
+            (Place::Prepared, _) => Self::Prepared,
+            (Place::Run, true) => Self::Running,
+            (Place::Run, false) => Self::Exited,
+            (Place::ExitedGarbage, true) => Self::ExitedDeleting,
+            (Place::ExitedGarbage, false) => Self::ExitedGarbage,
+            (Place::Garbage, true) => Self::Deleting,
+            (Place::Garbage, false) => Self::Garbage,
+        }
+    }
+
+    /// The word that `list` and `status` print.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Embryo => "embryo",
+            Self::Preparing => "preparing",
+            Self::AbortedPrepare => "aborted prepare",
+            Self::Prepared => "prepared",
+            Self::Running => "running",
+            Self::Deleting => "deleting",
+            Self::ExitedDeleting => "exited deleting",
+            Self::Exited => "exited",
+            Self::ExitedGarbage => "exited garbage",
+            Self::Garbage => "garbage",
+        }
+    }
+
+    /// Tells whether the pod has ended after it was started.
+    pub fn has_exited(self) -> bool {
+        matches!(self, Self::Exited | Self::ExitedGarbage | Self::ExitedDeleting)
+    }
+}
+
+/// Why a text names no pod.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// No text.
+    #[error("UUID cannot be empty")]
+    Empty,
+    /// No pod's name begins so.
+    #[error("no matches found for \"{0}\"")]
+    NoMatch(String),
+    /// Several do.
+    #[error("ambiguous uuid, {0} matches")]
+    Ambiguous(usize),
+    /// A directory can't be read.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+}
+
+impl Hint for ResolveError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoMatch(_) | Self::Empty => {
+                Some("`rkt list --full` shows the pods and their whole UUIDs".into())
+            }
+            Self::Ambiguous(_) => Some("give more digits; `rkt list --full` shows the whole UUIDs".into()),
+            Self::Sys(error) => error.hint(),
+        }
+    }
+}
+
+/// Why a pod's files can't be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// It is not there (any more).
+    #[error("pod {0} is gone")]
+    Gone(PodUuid),
+    /// A file can't be read.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    /// The manifest is damaged.
+    #[error("pod {uuid} has no valid manifest: {reason}")]
+    Manifest {
+        /// The pod.
+        uuid: PodUuid,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Hint for ObserveError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Gone(_) => None,
+            Self::Sys(error) => error.hint(),
+            Self::Manifest { uuid, .. } => Some(format!("`rkt rm {uuid}` removes it")),
+        }
+    }
+}
+
+/// An app of an observed pod.
+#[derive(Debug, Clone)]
+pub struct ObservedApp {
+    /// Its name in the pod.
+    pub name: AcName,
+    /// `NAME[:VERSION]` by the image manifest; `None` when that can't be read.
+    pub image_name: Option<String>,
+    /// Its image.
+    pub image_id: ImageId,
+    /// How it ended, if it did.
+    pub end: Option<AppEnd>,
+    /// The user's annotations, from the pod manifest.
+    pub user_annotations: Vec<(String, String)>,
+    /// The user's labels, from the pod manifest.
+    pub user_labels: Vec<(String, String)>,
+}
+
+/// A pod as it looked.
+#[derive(Debug)]
+pub struct Observed {
+    /// Its name.
+    pub uuid: PodUuid,
+    /// Its state.
+    pub state: State,
+    /// Where its files were.
+    pub paths: PodPaths,
+    /// When it was made.
+    pub created: Option<SystemTime>,
+    /// When its supervisor started.
+    pub started: Option<SystemTime>,
+    /// When gc marked it.
+    pub marked: Option<SystemTime>,
+    /// Its supervisor.
+    pub supervisor: Option<ProcessId>,
+    /// Its apps, in the manifest's order.
+    pub apps: Result<Vec<ObservedApp>, ObserveError>,
+}
+
+impl Observed {
+    /// The pod's init as the host numbers it, while it runs.
+    pub fn find_init(&self) -> Option<ProcessId> {
+        if self.state != State::Running {
+            return None;
+        }
+        self.supervisor?.find_first_child()
+    }
+
+    /// Tells whether every app that reports readiness has done so.
+    pub fn is_ready(&self) -> bool {
+        self.state == State::Running && Statuses::new(&self.paths.stage1_root()).is_ready()
+    }
+}
+
+/// Finds the one pod whose UUID is or begins with `text`.
+///
+/// # Errors
+/// When none or several do.
+pub fn resolve(pods: &PodsDir, text: &str) -> Result<PodUuid, ResolveError> {
+    if text.is_empty() {
+        return Err(ResolveError::Empty);
+    }
+    let prefix = text.to_lowercase();
+    let mut found = Vec::new();
+    for place in Place::NAMED {
+        found.extend(pods.uuids(place)?.into_iter().filter(|uuid| uuid.to_string().starts_with(&prefix)));
+    }
+    found.sort();
+    // A pod that moves while the places are read is met twice.
+    found.dedup();
+    match found.len() {
+        0 => Err(ResolveError::NoMatch(text.to_owned())),
+        1 => Ok(found.remove(0)),
+        several => Err(ResolveError::Ambiguous(several)),
+    }
+}
+
+/// Looks at the pod `uuid`.
+///
+/// # Errors
+/// When it is nowhere, or can't be opened. Damage inside it is part of the answer.
+pub fn pod(pods: &PodsDir, uuid: &PodUuid) -> Result<Observed, ObserveError> {
+    for _ in 0..LOOKS {
+        for place in Place::ALL {
+            let path = pods.pod(place, uuid);
+            let free = match Lock::try_on(&path, Sharing::Shared) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            let observed = look(uuid, place, free.is_none(), PodPaths::new(path.clone()));
+            if std::fs::symlink_metadata(&path).is_ok() {
+                return Ok(observed);
+            }
+        }
+    }
+    Err(ObserveError::Gone(uuid.clone()))
+}
+
+/// Looks at every pod that has a name, in the order of the UUIDs, and collects those that can't be looked at.
+///
+/// # Errors
+/// When a directory of pods can't be read.
+pub fn all(pods: &PodsDir) -> Result<(Vec<Observed>, Vec<ObserveError>), SysError> {
+    let mut uuids = Vec::new();
+    for place in Place::NAMED {
+        uuids.extend(pods.uuids(place)?);
+    }
+    uuids.sort();
+    uuids.dedup();
+    let (mut found, mut broken) = (Vec::new(), Vec::new());
+    for uuid in uuids {
+        match pod(pods, &uuid) {
+            Ok(observed) => found.push(observed),
+            Err(ObserveError::Gone(_)) => {}
+            Err(error) => broken.push(error),
+        }
+    }
+    Ok((found, broken))
+}
+
+/// Waits until the pod is not running any more; false when `deadline` passed first.
+///
+/// # Errors
+/// When the pod can't be looked at.
+pub fn wait_exited(pods: &PodsDir, uuid: &PodUuid, deadline: Option<Instant>) -> Result<bool, ObserveError> {
+    wait(pods, uuid, deadline, |observed| match observed.state {
+        State::Embryo | State::Preparing | State::Prepared | State::Running => false,
+        State::AbortedPrepare
+        | State::Deleting
+        | State::ExitedDeleting
+        | State::Exited
+        | State::ExitedGarbage
+        | State::Garbage => true,
+    })
+}
+
+/// Waits until the pod is ready, or can't become ready any more; false when `deadline` passed first.
+///
+/// # Errors
+/// When the pod can't be looked at.
+pub fn wait_ready(pods: &PodsDir, uuid: &PodUuid, deadline: Option<Instant>) -> Result<bool, ObserveError> {
+    wait(pods, uuid, deadline, |observed| observed.is_ready() || observed.state.has_exited())
+}
+
+fn wait(
+    pods: &PodsDir,
+    uuid: &PodUuid,
+    deadline: Option<Instant>,
+    reached: impl Fn(&Observed) -> bool,
+) -> Result<bool, ObserveError> {
+    // The step of rkt 1.30 (spec cli.md 1.2.5): the files of a pod give no event that covers every move.
+    const STEP: Duration = Duration::from_millis(100);
+    loop {
+        let observed = match pod(pods, uuid) {
+            // Removed: it will never run again.
+            Err(ObserveError::Gone(_)) => return Ok(true),
+            other => other?,
+        };
+        if reached(&observed) {
+            return Ok(true);
+        }
+        let now = Instant::now();
+        if deadline.is_some_and(|end| now >= end) {
+            return Ok(false);
+        }
+        let step = deadline.map_or(STEP, |end| STEP.min(end - now));
+        match observed.supervisor {
+            Some(supervisor) if observed.state == State::Running && !observed.is_ready() => {
+                supervisor.wait_end(STEP.min(step));
+            }
+            Some(supervisor) if observed.state == State::Running => {
+                supervisor.wait_end(deadline.map_or(STEP * 10, |end| end - now));
+            }
+            _ => crate::os::wait::pause(step),
+        }
+    }
+}
+
+fn look(uuid: &PodUuid, place: Place, locked: bool, paths: PodPaths) -> Observed {
+    let state = State::of(place, locked);
+    let has_started = matches!(place, Place::Run | Place::ExitedGarbage | Place::Garbage);
+    let supervisor = std::fs::read_to_string(paths.supervisor()).ok().and_then(|text| text.parse().ok());
+    Observed {
+        uuid: uuid.clone(),
+        state,
+        created: modified(&paths.created()),
+        started: has_started.then(|| modified(&paths.supervisor())).flatten(),
+        marked: matches!(place, Place::ExitedGarbage | Place::Garbage)
+            .then(|| changed(paths.dir()))
+            .flatten(),
+        supervisor,
+        apps: apps(uuid, state, &paths),
+        paths,
+    }
+}
+
+/// The modification time of `path`.
+pub(super) fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::symlink_metadata(path).and_then(|found| found.modified()).ok()
+}
+
+/// The inode change time of `path`: a rename sets it, nothing sets it back.
+pub(super) fn changed(path: &Path) -> Option<SystemTime> {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::symlink_metadata(path).ok()?;
+    let seconds = u64::try_from(found.ctime()).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+fn apps(uuid: &PodUuid, state: State, paths: &PodPaths) -> Result<Vec<ObservedApp>, ObserveError> {
+    let manifest = manifest(uuid, paths)?;
+    let statuses = Statuses::new(&paths.stage1_root());
+    Ok(manifest
+        .apps
+        .iter()
+        .map(|app| ObservedApp {
+            image_name: image_name(paths, &app.name),
+            image_id: app.image.id.clone(),
+            end: matches!(
+                state,
+                State::Running | State::Exited | State::ExitedGarbage | State::ExitedDeleting
+            )
+            .then(|| statuses.of(&app.name))
+            .flatten(),
+            user_annotations: pairs(app.app.as_ref().map(|app| &app.user_annotations)),
+            user_labels: pairs(app.app.as_ref().map(|app| &app.user_labels)),
+            name: app.name.clone(),
+        })
+        .collect())
+}
+
+fn pairs(map: Option<&std::collections::BTreeMap<String, String>>) -> Vec<(String, String)> {
+    map.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// Reads the manifest of an observed pod.
+///
+/// # Errors
+/// When it can't be read or is damaged.
+pub fn manifest(uuid: &PodUuid, paths: &PodPaths) -> Result<PodManifest, ObserveError> {
+    let path = paths.manifest();
+    let bytes = std::fs::read(&path).map_err(SysError::on("reading", &path))?;
+    PodManifest::from_json(&bytes)
+        .map_err(|error| ObserveError::Manifest { uuid: uuid.clone(), reason: error.to_string() })
+}
+
+fn image_name(paths: &PodPaths, app: &AcName) -> Option<String> {
+    let bytes = std::fs::read(paths.app_image_manifest(app)).ok()?;
+    let manifest = ImageManifest::from_json(&bytes).ok()?;
+    Some(match manifest.label("version") {
+        Some(version) => format!("{}:{version}", manifest.name),
+        None => manifest.name.to_string(),
+    })
+}
+
+/// The trees below the apps of every pod that is not garbage: what a collection of trees must leave (spec cli.md 1.3.4).
+///
+/// # Errors
+/// When a directory of pods can't be read.
+pub fn trees_in_use(pods: &PodsDir) -> Result<std::collections::BTreeSet<TreeId>, SysError> {
+    let mut in_use = std::collections::BTreeSet::new();
+    for place in Place::NAMED {
+        for uuid in pods.uuids(place)? {
+            let apps = pods.pod(place, &uuid).join("appsinfo");
+            for app in std::fs::read_dir(&apps).into_iter().flatten().flatten() {
+                let tree = std::fs::read_to_string(app.path().join("treeStoreID"));
+                in_use.extend(tree.ok().and_then(|text| text.trim().parse::<TreeId>().ok()));
+            }
+        }
+    }
+    Ok(in_use)
+}
+
+/// The images of running pods.
+///
+/// # Errors
+/// When the directory of running pods can't be read.
+pub fn images_in_use(pods: &PodsDir) -> Result<std::collections::BTreeSet<ImageId>, SysError> {
+    let mut in_use = std::collections::BTreeSet::new();
+    for uuid in pods.uuids(Place::Run)? {
+        if let Ok(observed) = pod(pods, &uuid)
+            && observed.state == State::Running
+        {
+            in_use.extend(observed.apps.into_iter().flatten().map(|app| app.image_id));
+        }
+    }
+    Ok(in_use)
+}

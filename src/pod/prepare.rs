@@ -1,0 +1,248 @@
+//! From images and wishes to a pod that only needs to be started: its manifest, its apps' roots, its systemd's root.
+//!
+//! Everything is written below a directory that nobody else looks into yet; a failure removes it whole.
+
+use std::fs::Permissions;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::app::{self, AppError, AppRequest, Capabilities, PodEnvironment, Seccomp};
+use super::layout::PodPaths;
+use super::lifecycle::{Pod, Preparing};
+use crate::appc::image_manifest::ImageManifest;
+use crate::appc::label::Annotation;
+use crate::appc::name::AcName;
+use crate::appc::pod_manifest::PodManifest;
+use crate::appc::semver::SemVer;
+use crate::image::store::{Store, StoreError, TreeId};
+use crate::os::{Hint, SysError, atomic, root::Root, tree};
+use crate::stage1::plan::{self, AppSpec, KernelPaths, PlanError, PodSpec};
+use crate::stage1::root;
+
+/// Says that the pod can't change its apps while it runs (spec pods.md 3.1).
+const MUTABLE: &str = "coreos.com/rkt/stage1/mutable";
+
+/// Where apps get their root from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Roots {
+    /// The shared tree with a writable layer of the pod on top.
+    Overlay,
+    /// A copy of the tree.
+    Copy,
+}
+
+/// What protections the user switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restrictions {
+    /// Bounding sets.
+    pub capabilities: Capabilities,
+    /// Kernel paths and device nodes.
+    pub kernel_paths: KernelPaths,
+    /// System call filters.
+    pub seccomp: Seccomp,
+}
+
+/// A pod as the user wants it.
+#[derive(Debug, Clone)]
+pub struct PodRequest {
+    /// Its apps, in order.
+    pub apps: Vec<AppRequest>,
+    /// The environment of all.
+    pub environment: PodEnvironment,
+    /// How their roots are made.
+    pub roots: Roots,
+    /// What they are not protected from.
+    pub restrictions: Restrictions,
+    /// Its host name; by default `rkt-UUID`.
+    pub hostname: Option<String>,
+}
+
+/// Why a pod can't be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// An image is not what an app needs.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// The store has not got it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Two apps of one name.
+    #[error("error: multiple apps with name {0}")]
+    SameName(AcName),
+    /// No app.
+    #[error("pod must contain at least one application")]
+    Empty,
+    /// A value that systemd can't carry.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The image has something else where a kernel file system goes.
+    #[error("image {image} has no directory at /{name}, where a kernel file system goes, but something else")]
+    InTheWay {
+        /// The image.
+        image: String,
+        /// `proc`, `sys`, …
+        name: &'static str,
+    },
+    /// The kernel refused a step.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+}
+
+impl Hint for PrepareError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::App(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::SameName(_) => Some("give one of them another name with --name".into()),
+            Self::Sys(error) => error.hint(),
+            Self::Empty | Self::Plan(_) | Self::InTheWay { .. } => None,
+        }
+    }
+}
+
+/// An app with what is below it.
+struct Prepared {
+    manifest: ImageManifest,
+    manifest_bytes: Vec<u8>,
+    tree: TreeId,
+    tree_rootfs: PathBuf,
+    spec: AppSpec,
+}
+
+/// Fills the new pod `pod`.
+///
+/// # Errors
+/// When an image, a value or the disk does not allow it; dropping the pod then removes all of it.
+///
+/// # Locking
+/// Holds the store shared against the collection of trees until the pod says which it uses.
+pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result<(), PrepareError> {
+    let _trees_stay = store.hold()?;
+    let paths = pod.paths();
+    let created = paths.created();
+    std::fs::write(&created, "").map_err(SysError::on("creating", &created))?;
+    if request.apps.is_empty() {
+        return Err(PrepareError::Empty);
+    }
+
+    let mut manifest = PodManifest::new(SemVer::APPC);
+    manifest.annotations.push(mutable());
+    let mut apps = Vec::new();
+    for wanted in &request.apps {
+        let image = store.manifest(&wanted.image)?;
+        let runtime = app::runtime_app(wanted, &image, &request.environment)?;
+        if manifest.app(&runtime.name).is_some() {
+            return Err(PrepareError::SameName(runtime.name));
+        }
+        let tree = store.ensure_tree(&wanted.image)?;
+        let tree_rootfs = store.tree_rootfs(&tree);
+        let root = Root::open(&tree_rootfs)?;
+        let restrictions = (request.restrictions.capabilities, request.restrictions.seccomp);
+        let spec = app::spec(&runtime, &image, &root, restrictions)?;
+        let manifest_bytes = store.manifest_bytes(&wanted.image)?;
+        store.used(&wanted.image)?;
+        apps.push(Prepared { manifest: image, manifest_bytes, tree, tree_rootfs, spec });
+        manifest.apps.push(runtime);
+    }
+
+    let spec = PodSpec {
+        uuid: pod.uuid().clone(),
+        hostname: request.hostname.clone().unwrap_or_else(|| plan::nspawn::machine_name(pod.uuid())),
+        os_release: os_release()?,
+        apps: apps.iter().map(|app| app.spec.clone()).collect(),
+        kernel_paths: request.restrictions.kernel_paths,
+    };
+    let entries = plan::entries(&spec)?;
+    let stage1 = paths.stage1_root();
+    make_dirs(&stage1)?;
+    root::write(&stage1, &entries)?;
+    for app in &apps {
+        remember(&paths, app)?;
+        make_root(&paths, app, request.roots)?;
+    }
+    if request.roots == Roots::Overlay {
+        let mark = paths.overlay_prepared();
+        std::fs::write(&mark, "").map_err(SysError::on("creating", &mark))?;
+    }
+    if request.restrictions.capabilities == Capabilities::Unbounded {
+        let mark = paths.unbounded();
+        std::fs::write(&mark, "").map_err(SysError::on("creating", &mark))?;
+    }
+    // The manifest comes last: a pod that has one has everything else.
+    atomic::write_synced(&paths.manifest(), manifest.to_json().as_bytes(), 0o640)?;
+    Ok(())
+}
+
+fn mutable() -> Annotation {
+    Annotation::new(MUTABLE.parse().expect("the annotation's name is an identifier"), "false")
+}
+
+/// The host's os-release(5), whose /usr is the pod's.
+fn os_release() -> Result<String, SysError> {
+    const PATH: &str = "/usr/lib/os-release";
+    std::fs::read_to_string(PATH).map_err(SysError::on("reading", PATH))
+}
+
+fn remember(paths: &PodPaths, app: &Prepared) -> Result<(), SysError> {
+    let name = &app.spec.name;
+    make_dirs(&paths.app_info(name))?;
+    atomic::write_synced(&paths.app_image_manifest(name), &app.manifest_bytes, 0o640)?;
+    atomic::write_synced(&paths.app_tree_id(name), app.tree.to_string().as_bytes(), 0o640)
+}
+
+fn make_root(paths: &PodPaths, app: &Prepared, roots: Roots) -> Result<(), PrepareError> {
+    let name = &app.spec.name;
+    match roots {
+        Roots::Overlay => {
+            let upper = paths.overlay_upper(&app.tree, name);
+            make_dirs(&upper)?;
+            make_dirs(&paths.overlay_work(&app.tree, name))?;
+            copy_owner_and_mode(&app.tree_rootfs, &upper)?;
+            kernel_dirs(app, &upper)
+        }
+        Roots::Copy => {
+            let root = paths.app_root(name);
+            // The plan has made it as a mount point; the copy makes it itself.
+            std::fs::remove_dir(&root).map_err(SysError::on("removing", &root))?;
+            tree::copy(&app.tree_rootfs, &root)?;
+            kernel_dirs(app, &root)
+        }
+    }
+}
+
+/// Makes the directories that every app has in `to`, where its image has none (spec pods.md 3.7).
+///
+/// What an image puts there must be a real directory: a link would lead the mounts of kernel file systems elsewhere.
+fn kernel_dirs(app: &Prepared, to: &Path) -> Result<(), PrepareError> {
+    for (name, mode) in [("proc", 0o755), ("sys", 0o755), ("dev", 0o755), ("run", 0o755), ("tmp", 0o1777)] {
+        let in_tree = app.tree_rootfs.join(name);
+        match std::fs::symlink_metadata(&in_tree) {
+            Ok(found) if found.is_dir() || name == "tmp" => {}
+            Ok(_) => return Err(PrepareError::InTheWay { image: app.manifest.name.to_string(), name }),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+                let path = to.join(name);
+                std::fs::create_dir(&path).map_err(SysError::on("creating", &path))?;
+                let mode = Permissions::from_mode(mode);
+                std::fs::set_permissions(&path, mode).map_err(SysError::on("changing the mode of", &path))?;
+            }
+            Err(cause) => return Err(SysError::new("looking at", &in_tree, cause).into()),
+        }
+    }
+    Ok(())
+}
+
+/// The root of an overlay has the owner and mode of its upper directory.
+fn copy_owner_and_mode(from: &Path, to: &Path) -> Result<(), SysError> {
+    let found = std::fs::symlink_metadata(from).map_err(SysError::on("looking at", from))?;
+    std::os::unix::fs::lchown(to, Some(found.uid()), Some(found.gid()))
+        .map_err(SysError::on("changing the owner of", to))?;
+    std::fs::set_permissions(to, found.permissions()).map_err(SysError::on("changing the mode of", to))
+}
+
+fn make_dirs(path: &Path) -> Result<(), SysError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(SysError::on("creating", path))
+}

@@ -1,0 +1,308 @@
+//! The last steps of `run` and `run-prepared`: this process becomes the pod's supervisor.
+//!
+//! Everything that can fail comes before the move to `run`, and is undone; after the move only execve(2) is left. The
+//! mounts are in a mount namespace of this process and end with it.
+
+use std::path::{Path, PathBuf};
+
+use super::layout::PodPaths;
+use super::lifecycle::{MoveError, Pod, Prepared, Preparing, Running};
+use super::observe::{self, ObserveError};
+use crate::appc::pod_uuid::PodUuid;
+use crate::image::store::TreeId;
+use crate::os::process::{ProcessId, become_program};
+use crate::os::{Hint, SysError, atomic, cgroup, mount};
+use crate::stage1::journal;
+use crate::stage1::plan::nspawn::{self, NSPAWN, Network, Registration, Start};
+use crate::systemd::bus::{BusError, Machined, ScopeRequest, SystemBus};
+use crate::systemd::unit_name::{UnitName, UnitNameError};
+
+/// Limits of a pod as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PodLimits {
+    /// Memory in bytes.
+    pub memory_max: Option<u64>,
+    /// Processor time in thousandths of a CPU.
+    pub cpu_millicores: Option<u64>,
+}
+
+/// How a pod is started.
+#[derive(Debug, Clone)]
+pub struct StartRequest {
+    /// The directory with the trees of images.
+    pub trees: PathBuf,
+    /// Its host name; by default what it was prepared with.
+    pub hostname: Option<String>,
+    /// Its network.
+    pub network: Network,
+    /// Its limits.
+    pub limits: PodLimits,
+    /// The caller's `NOTIFY_SOCKET`.
+    pub notify_socket: Option<String>,
+    /// The caller's `SYSTEMD_EXEC_PID`: our own pid when systemd started this very process (systemd.exec(5)).
+    pub systemd_exec_pid: Option<String>,
+    /// Whether the pod's systemd writes its own messages to the console.
+    pub debug: bool,
+}
+
+/// Why a pod did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The control groups are not of version 2.
+    #[error("the machine's control groups are of version 1: /sys/fs/cgroup is not a cgroup2 file system")]
+    CgroupV1,
+    /// systemd-nspawn is not installed.
+    #[error("systemd-nspawn is required but not found: {NSPAWN} does not exist")]
+    NoNspawn,
+    /// systemd can't take the pod.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The pod can't be moved.
+    #[error(transparent)]
+    Move(#[from] MoveError),
+    /// The pod's files are damaged.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// A name that systemd does not take.
+    #[error(transparent)]
+    Name(#[from] UnitNameError),
+    /// Limits of a pod in a service are the service's.
+    #[error(
+        "the pod runs in the service {0}, whose limits count: --cpu and --memory before the first image do nothing there"
+    )]
+    LimitsInService(String),
+    /// The kernel refused a step.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+}
+
+impl Hint for RunError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::CgroupV1 => {
+                Some("boot with systemd.unified_cgroup_hierarchy=1 on the kernel command line".into())
+            }
+            Self::NoNspawn => Some("install it: the package is called systemd-container".into()),
+            Self::LimitsInService(unit) => {
+                Some(format!("set MemoryMax= and CPUQuota= in {unit}, or put the flags behind an image"))
+            }
+            Self::Bus(error) => error.hint(),
+            Self::Move(error) => error.hint(),
+            Self::Observe(error) => error.hint(),
+            Self::Name(_) => None,
+            Self::Sys(error) => error.hint(),
+        }
+    }
+}
+
+/// A host that can take a pod now.
+pub struct Host {
+    bus: SystemBus,
+}
+
+impl Host {
+    /// Makes sure that this host runs what pods need, before anything is made for one.
+    ///
+    /// # Errors
+    /// When it was not booted with systemd, or that is too old, or systemd-nspawn or cgroup v2 is missing.
+    pub fn check() -> Result<Self, RunError> {
+        let bus = SystemBus::connect()?;
+        if !cgroup::is_unified()? {
+            return Err(RunError::CgroupV1);
+        }
+        if !Path::new(NSPAWN).exists() {
+            return Err(RunError::NoNspawn);
+        }
+        Ok(Self { bus })
+    }
+}
+
+/// A pod that is held and complete.
+pub trait Startable {
+    /// Its files.
+    fn paths(&self) -> PodPaths;
+    /// Its name.
+    fn uuid(&self) -> &PodUuid;
+    /// The move to `run`.
+    ///
+    /// # Errors
+    /// When it is refused.
+    fn into_running(self) -> Result<Running, MoveError>;
+}
+
+impl Startable for Pod<Preparing> {
+    fn paths(&self) -> PodPaths {
+        Pod::paths(self)
+    }
+    fn uuid(&self) -> &PodUuid {
+        Pod::uuid(self)
+    }
+    fn into_running(self) -> Result<Running, MoveError> {
+        Self::into_running(self)
+    }
+}
+
+impl Startable for Pod<Prepared> {
+    fn paths(&self) -> PodPaths {
+        Pod::paths(self)
+    }
+    fn uuid(&self) -> &PodUuid {
+        Pod::uuid(self)
+    }
+    fn into_running(self) -> Result<Running, MoveError> {
+        Self::into_running(self)
+    }
+}
+
+/// Becomes the supervisor of `pod`; returns only when that failed, and the pod is as it was before, or gone if new.
+///
+/// `notice` is told what the user should know.
+pub fn start<P: Startable>(host: Host, pod: P, request: &StartRequest, notice: impl Fn(&str)) -> RunError {
+    match ready(host, &pod, request, notice) {
+        Err(error) => error,
+        Ok(registration) => match launch(pod, request, registration) {
+            Ok(never) => match never {},
+            Err(error) => error,
+        },
+    }
+}
+
+/// Everything up to the move: the scope, the mounts, the files that say who the supervisor is.
+fn ready<P: Startable>(
+    host: Host,
+    pod: &P,
+    request: &StartRequest,
+    notice: impl Fn(&str),
+) -> Result<Registration, RunError> {
+    let paths = pod.paths();
+    let mounts = mounts(pod, request)?;
+    if let Some(hostname) = &request.hostname {
+        atomic::write(&paths.stage1_root().join("etc/hostname"), format!("{hostname}\n").as_bytes(), 0o644)?;
+    }
+    let own_service = own_service(request.systemd_exec_pid.as_deref())?;
+    let (machined, mounted) = match own_service {
+        Some(unit) if request.limits != PodLimits::default() => return Err(RunError::LimitsInService(unit)),
+        Some(_) => (host.bus.start_machined(), mount_all(&mounts)),
+        None => {
+            let (machined, mounted) =
+                host.bus.start_scope(&scope(pod.uuid(), request)?, || mount_all(&mounts));
+            (machined?, mounted)
+        }
+    };
+    mounted?;
+    drop(host);
+    let supervisor = ProcessId::own()?;
+    atomic::write(&paths.cgroup(), format!("{}\n", cgroup::own()?).as_bytes(), 0o644)?;
+    atomic::write(&paths.supervisor(), format!("{supervisor}\n").as_bytes(), 0o644)?;
+    Ok(match machined {
+        Machined::Present => Registration::Registered,
+        Machined::Absent(reason) => {
+            notice(&format!("machined is not available ({reason}): machinectl will not show this pod"));
+            Registration::Unregistered
+        }
+    })
+}
+
+fn launch<P: Startable>(
+    pod: P,
+    request: &StartRequest,
+    registration: Registration,
+) -> Result<std::convert::Infallible, RunError> {
+    let rkt = std::env::current_exe().map_err(SysError::on("looking at", "/proc/self/exe"))?;
+    let running = pod.into_running()?;
+    let paths = running.paths();
+    let stage1_root = paths.stage1_root();
+    let hostname = hostname(&stage1_root)?;
+    journal::link(running.uuid(), &stage1_root)?;
+    let program = nspawn::program(&Start {
+        uuid: running.uuid(),
+        stage1_root: &stage1_root,
+        rkt: &rkt,
+        hostname: &hostname,
+        network: request.network,
+        registration,
+        notify_socket: request.notify_socket.as_deref(),
+        every_capability: paths.unbounded().exists(),
+        debug: request.debug,
+    });
+    log::debug!("executing {} {}", program.path.display(), program.args.join(" "));
+    let uuid = running.uuid().clone();
+    let error = running.hand_over(|lock| become_program(&program, lock));
+    journal::unlink(&uuid)?;
+    Err(error.into())
+}
+
+fn hostname(stage1_root: &Path) -> Result<String, SysError> {
+    let path = stage1_root.join("etc/hostname");
+    let text = std::fs::read_to_string(&path).map_err(SysError::on("reading", &path))?;
+    Ok(text.trim().to_owned())
+}
+
+/// The service of the system manager whose main process this is, if it is one: then the pod stays in that unit.
+fn own_service(systemd_exec_pid: Option<&str>) -> Result<Option<String>, SysError> {
+    let started_by_systemd = systemd_exec_pid.is_some_and(|pid| pid == std::process::id().to_string());
+    if !started_by_systemd {
+        return Ok(None);
+    }
+    let group = cgroup::own()?;
+    let of_a_user = group.split('/').any(|part| part.starts_with("user@"));
+    let unit = group.rsplit('/').next().unwrap_or_default();
+    Ok((unit.ends_with(".service") && !of_a_user).then(|| unit.to_owned()))
+}
+
+fn scope(uuid: &PodUuid, request: &StartRequest) -> Result<ScopeRequest, UnitNameError> {
+    let machine = nspawn::machine_name(uuid);
+    Ok(ScopeRequest {
+        unit: UnitName::machine_scope(&machine)?,
+        description: format!("rkt pod {uuid}"),
+        pid: std::process::id(),
+        memory_max: request.limits.memory_max,
+        cpu_quota_per_second_usec: request.limits.cpu_millicores.map(|millicores| millicores * 1000),
+    })
+}
+
+/// What is mounted for the apps.
+enum AppMount {
+    Overlay(mount::Overlay),
+    /// A copy, mounted on itself so that device nodes in it can't be opened.
+    OnItself(PathBuf),
+}
+
+fn mounts<P: Startable>(pod: &P, request: &StartRequest) -> Result<Vec<AppMount>, RunError> {
+    let paths = pod.paths();
+    let manifest = observe::manifest(pod.uuid(), &paths)?;
+    let overlays = paths.overlay_prepared().exists();
+    manifest
+        .apps
+        .iter()
+        .map(|app| {
+            let target = paths.app_root(&app.name);
+            if !overlays {
+                return Ok(AppMount::OnItself(target));
+            }
+            let file = paths.app_tree_id(&app.name);
+            let text = std::fs::read_to_string(&file).map_err(SysError::on("reading", &file))?;
+            let tree: TreeId = text.trim().parse().map_err(|_| {
+                SysError::new(
+                    "reading",
+                    &file,
+                    std::io::Error::new(std::io::ErrorKind::InvalidData, "no tree"),
+                )
+            })?;
+            Ok(AppMount::Overlay(mount::Overlay {
+                lower: request.trees.join(tree.to_string()).join("rootfs"),
+                upper: paths.overlay_upper(&tree, &app.name),
+                work: paths.overlay_work(&tree, &app.name),
+                target,
+            }))
+        })
+        .collect()
+}
+
+fn mount_all(mounts: &[AppMount]) -> Result<(), SysError> {
+    mount::enter_own_namespace()?;
+    mounts.iter().try_for_each(|mount| match mount {
+        AppMount::Overlay(overlay) => mount::overlay(overlay),
+        AppMount::OnItself(path) => mount::without_devices(path),
+    })
+}

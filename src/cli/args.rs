@@ -28,9 +28,6 @@ pub enum ValueError {
     /// An output format that does not exist.
     #[error("Invalid format option: {0}")]
     Format(String),
-    /// Not an AC name.
-    #[error("{0:?} is not an AC name: lower-case letters and digits with single dashes between them")]
-    AcName(String),
     /// No `=` in a variable.
     #[error("must be specified as key=value")]
     KeyValue,
@@ -45,19 +42,6 @@ pub fn boolean(text: &str) -> Result<bool, ValueError> {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err(ValueError::Boolean),
-    }
-}
-
-/// Reads an AC name (appc spec, types.md): lower-case letters and digits with single dashes between them.
-///
-/// # Errors
-/// Anything else.
-pub fn ac_name(text: &str) -> Result<String, ValueError> {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    if text.split('-').all(|part| !part.is_empty() && part.chars().all(plain)) {
-        Ok(text.to_owned())
-    } else {
-        Err(ValueError::AcName(text.to_owned()))
     }
 }
 

@@ -10,10 +10,17 @@ use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
     args::{self, KeyValue},
-    volume_args::{MountSpec, VolumeSpec},
     words::{self, Flag, WordError},
 };
-use crate::os::Hint;
+use crate::{
+    appc::{
+        capability::Capability,
+        name::AcName,
+        quantity::{Quantity, QuantityError},
+        volume::{Mount, Volume},
+    },
+    os::Hint,
+};
 
 const ID: &str = "images";
 
@@ -30,8 +37,8 @@ pub enum ImageArgsError {
     #[error("app arguments unsupported")]
     ArgumentsUnsupported,
     /// A mount without a volume.
-    #[error("dangling mount point {:?}: volume {:?} not found", .0.target, .0.volume)]
-    DanglingMount(MountSpec),
+    #[error("dangling mount point {:?}: volume {:?} not found", .0.path, .0.volume.as_str())]
+    DanglingMount(Mount),
     /// An image or an argument in another encoding: units and the bus carry UTF-8 only.
     #[error("{0:?} is not valid UTF-8")]
     NotUtf8(OsString),
@@ -240,8 +247,8 @@ pub struct AppFlags {
     #[arg(long, value_name = "BOOL", value_parser = readonly_rootfs)]
     pub readonly_rootfs: Option<bool>,
     /// Mount point binding a volume to a path within an app; before the first image for all apps
-    #[arg(long, value_name = "volume=NAME,target=PATH")]
-    pub mount: Vec<MountSpec>,
+    #[arg(long = "mount", value_name = "volume=NAME,target=PATH", value_parser = Mount::from_flag)]
+    pub mounts: Vec<Mount>,
     /// User override for the preceding image: a name, a number or the path of a file of that owner
     #[arg(long)]
     pub user: Option<String>,
@@ -252,8 +259,8 @@ pub struct AppFlags {
     #[arg(long, value_name = "GIDS", value_parser = supplementary_gids)]
     pub supplementary_gids: Option<Gids>,
     /// Name of the app in the pod
-    #[arg(long, value_parser = args::ac_name)]
-    pub name: Option<String>,
+    #[arg(long)]
+    pub name: Option<AcName>,
     /// Set the app's annotations
     #[arg(long = "annotation", value_name = "NAME=VALUE", value_parser = |text: &str| pair("annotation", text))]
     pub annotations: Vec<KeyValue>,
@@ -267,20 +274,20 @@ pub struct AppFlags {
     #[arg(long, value_name = "NAME=VALUE", value_parser = |text: &str| pair("environment", text))]
     pub environment: Vec<KeyValue>,
     /// Memory limit for the preceding image, such as 50M or 16Mi; before the first image for the whole pod
-    #[arg(long, value_name = "QUANTITY")]
-    pub memory: Option<String>,
+    #[arg(long, value_name = "QUANTITY", value_parser = memory)]
+    pub memory: Option<Quantity>,
     /// CPU limit for the preceding image, such as 500m or 2; before the first image for the whole pod
     #[arg(long, value_name = "QUANTITY")]
-    pub cpu: Option<String>,
+    pub cpu: Option<Quantity>,
     /// CPU shares of the preceding image, 2 to 262144
     #[arg(long, value_name = "N", value_parser = |text: &str| number(text, 2..=262_144))]
     pub cpu_shares: Option<i64>,
     /// Capabilities to retain, such as CAP_SYS_ADMIN
     #[arg(long, value_name = "LIST", alias = "cap-retain", value_delimiter = ',')]
-    pub caps_retain: Option<Vec<String>>,
+    pub caps_retain: Option<Vec<Capability>>,
     /// Capabilities to remove, such as CAP_MKNOD
     #[arg(long, value_name = "LIST", alias = "cap-remove", value_delimiter = ',')]
-    pub caps_remove: Option<Vec<String>>,
+    pub caps_remove: Option<Vec<Capability>>,
     /// Seccomp filter override for the preceding image
     #[arg(long, value_name = "[errno=E,]mode=retain|remove,NAME,...")]
     pub seccomp: Option<String>,
@@ -308,8 +315,8 @@ impl ParsedImages<AppFlags> {
     ///
     /// # Errors
     /// The first mount that has none.
-    pub fn check_mounts(&self, volumes: &[VolumeSpec]) -> Result<(), ImageArgsError> {
-        let mounts = self.images.iter().flat_map(|app| &app.flags.mount).chain(&self.for_all.mount);
+    pub fn check_mounts(&self, volumes: &[Volume]) -> Result<(), ImageArgsError> {
+        let mounts = self.images.iter().flat_map(|app| &app.flags.mounts).chain(&self.for_all.mounts);
         let dangling =
             mounts.into_iter().find(|mount| !volumes.iter().any(|volume| volume.name == mount.volume));
         dangling.cloned().map_or(Ok(()), |mount| Err(ImageArgsError::DanglingMount(mount)))
@@ -327,6 +334,20 @@ fn supplementary_gids(text: &str) -> Result<Gids, String> {
 
 fn readonly_rootfs(text: &str) -> Result<bool, String> {
     args::boolean(text).map_err(|_| "--readonly-rootfs must be set with a boolean".to_owned())
+}
+
+/// Less cannot be meant: whoever writes `--memory=16m` thinks of megabytes and asks for thousandths of a byte.
+const LEAST_MEMORY: u64 = 4096;
+
+fn memory(text: &str) -> Result<Quantity, String> {
+    let quantity: Quantity = text.parse().map_err(|error: QuantityError| error.to_string())?;
+    let bytes = quantity.units();
+    if bytes < LEAST_MEMORY {
+        return Err(format!(
+            "memory limit of {bytes} bytes too low. Try a reasonable value, such as --memory=16M"
+        ));
+    }
+    Ok(quantity)
 }
 
 fn pair(flag: &str, text: &str) -> Result<KeyValue, String> {
@@ -356,14 +377,14 @@ mod tests {
     fn flags_and_arguments_belong_to_the_latest_image() {
         let line = "--cpu=2 a --name=x --exec=/b -- one --two -- three --- --user=5 b --cpu=500m --- c --";
         let parsed = parse(line).expect("the line is right");
-        assert_eq!(parsed.for_all.cpu.as_deref(), Some("2"));
+        assert_eq!(parsed.for_all.cpu.as_ref().map(Quantity::as_str), Some("2"));
         let [a, b, c] = parsed.images.as_slice() else { panic!("three images: {parsed:?}") };
         assert_eq!((a.image.as_str(), b.image.as_str(), c.image.as_str()), ("a", "b", "c"));
-        assert_eq!(a.flags.name.as_deref(), Some("x"));
+        assert_eq!(a.flags.name.as_ref().map(AcName::as_str), Some("x"));
         assert_eq!(a.flags.exec.as_deref(), Some("/b"));
         assert_eq!(a.flags.user.as_deref(), Some("5"));
         assert_eq!(a.arguments, Some(vec!["one".into(), "--two".into(), "--".into(), "three".into()]));
-        assert_eq!(b.flags.cpu.as_deref(), Some("500m"));
+        assert_eq!(b.flags.cpu.as_ref().map(Quantity::milli), Some(500));
         assert_eq!((b.arguments.clone(), c.arguments.clone()), (None, Some(vec![])));
     }
 
@@ -410,6 +431,15 @@ mod tests {
                 "a --oom-score-adj=-1001",
                 r#"invalid argument "-1001" for --oom-score-adj=-1001: must be an integer between -1000 and 1000"#,
             ),
+            (
+                "a --memory=16m",
+                "invalid argument \"16m\" for --memory=16m: \
+                 memory limit of 1 bytes too low. Try a reasonable value, such as --memory=16M",
+            ),
+            (
+                "a --mount=volume=data,path=/",
+                "invalid argument \"volume=data,path=/\" for --mount=volume=data,path=/: unknown mount parameter \"path\"",
+            ),
             ("a --stdout=x", r#"invalid argument "x" for --stdout=x: invalid stdout mode "x""#),
         ] {
             assert_eq!(parse(line).map(|_| ()), Err(error.to_owned()), "{line}");
@@ -421,7 +451,7 @@ mod tests {
         let parsed =
             parse("a --name=x --name=y --environment=A=1 --environment=B==2 --supplementary-gids=1,2");
         let flags = parsed.expect("the line is right").images.remove(0).flags;
-        assert_eq!(flags.name.as_deref(), Some("y"));
+        assert_eq!(flags.name.as_ref().map(AcName::as_str), Some("y"));
         let environment: Vec<_> =
             flags.environment.iter().map(|e| (e.key.as_str(), e.value.as_str())).collect();
         assert_eq!(environment, [("A", "1"), ("B", "=2")]);
@@ -430,7 +460,7 @@ mod tests {
 
     #[test]
     fn a_mount_needs_its_volume() {
-        let volumes = ["data,kind=empty".parse().expect("a volume")];
+        let volumes = [Volume::from_flag("data,kind=empty").expect("a volume")];
         let parsed = parse("--mount=volume=data,target=/a x --mount=volume=logs,target=/b").expect("right");
         let error = parsed.check_mounts(&volumes).map_err(|e| e.to_string());
         assert_eq!(error, Err(r#"dangling mount point "/b": volume "logs" not found"#.to_owned()));

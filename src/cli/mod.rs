@@ -16,7 +16,6 @@ pub mod logging;
 pub mod output;
 pub mod pod_flags;
 pub mod version;
-pub mod volume_args;
 pub mod words;
 
 use std::ffi::OsString;

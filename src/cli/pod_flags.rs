@@ -11,9 +11,9 @@ use super::{
     CliError,
     args::{self, KeyValue, ValueError},
     image_args::{AppFlags, FetchFlags, Images, ParsedImages},
-    volume_args::VolumeSpec,
     words::WordError,
 };
+use crate::appc::{name::AcName, volume::Volume};
 
 /// Flags whose values must fit together.
 pub trait Check: Args {
@@ -329,7 +329,7 @@ impl Check for Stage1Flags {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortForward {
     /// The port's name in an app's manifest.
-    pub name: String,
+    pub name: AcName,
     /// The host's address, if not all of them.
     pub host_ip: Option<IpAddr>,
     /// Never 0.
@@ -346,7 +346,7 @@ impl FromStr for PortForward {
             [name, ip, port] => (*name, Some(*ip), *port),
             _ => return Err(format!("{text:?} is not in name:[ip:]port format")),
         };
-        let name = args::ac_name(name).map_err(|error| error.to_string())?;
+        let name = name.parse::<AcName>().map_err(|error| error.to_string())?;
         let address = |ip: &str| ip.parse().map_err(|_| format!("{ip:?} is not an IP address"));
         let host_ip = ip.map(address).transpose()?;
         match port.parse() {
@@ -354,6 +354,10 @@ impl FromStr for PortForward {
             _ => Err(format!("{port:?} is not a port between 1 and 65535")),
         }
     }
+}
+
+fn volume(text: &str) -> Result<Volume, String> {
+    Volume::from_flag(text).map_err(|reason| format!("invalid value in --volume flag {text:?}: {reason}"))
 }
 
 /// When an image is looked for outside of the store.
@@ -420,8 +424,8 @@ pub struct PrepareFlags {
     #[arg(long)]
     pub private_users: bool,
     /// Volumes to make available in the pod
-    #[arg(long = "volume", value_name = "NAME,kind=KIND,...")]
-    pub volumes: Vec<VolumeSpec>,
+    #[arg(long = "volume", value_name = "NAME,kind=KIND,...", value_parser = volume)]
+    pub volumes: Vec<Volume>,
     /// The path to a pod manifest; no image may be given
     #[arg(long, value_name = "FILE")]
     pub pod_manifest: Option<PathBuf>,
@@ -456,7 +460,7 @@ impl PrepareFlags {
     fn check_conflicts(&self, parsed: &ParsedImages<AppFlags>, policy: PullPolicy) -> Result<(), CliError> {
         let others = !parsed.images.is_empty()
             || !self.volumes.is_empty()
-            || !parsed.for_all.mount.is_empty()
+            || !parsed.for_all.mounts.is_empty()
             || !self.ports.is_empty()
             || !self.environment.is_empty()
             || policy != PullPolicy::New;
@@ -648,7 +652,8 @@ mod tests {
 
     #[test]
     fn ports_have_a_name_a_number_and_perhaps_an_address() {
-        let forward = |host_ip, host_port| PortForward { name: "www".into(), host_ip, host_port };
+        let name: AcName = "www".parse().expect("an AC name");
+        let forward = |host_ip, host_port| PortForward { name: name.clone(), host_ip, host_port };
         assert_eq!("www:80".parse(), Ok(forward(None, 80)));
         assert_eq!("www:10.0.0.1:80".parse(), Ok(forward(Some([10, 0, 0, 1].into()), 80)));
         for (text, error) in [

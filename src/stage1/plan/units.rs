@@ -9,12 +9,12 @@ use crate::appc::name::AcName;
 use crate::stage1::inside::{FAILED, PROGRAM};
 use crate::stage1::status::{READY, STATUS_DIR, SUPERVISOR_STATUS};
 use crate::systemd::unit::exec::{Argument, Exec, OnFailure};
-use crate::systemd::unit::path::{
-    Bind, BindPath, ListenAddress, ListenPath, LiteralPath, StandardInput, StandardOutput, UnitPath,
-};
+use crate::systemd::unit::name::{CapabilitySet, VariableNames};
+use crate::systemd::unit::path::{Bind, BindPath, ListenPath, LiteralPath, UnitPath};
+use crate::systemd::unit::stream::{ListenAddress, StandardInput, StandardOutput};
 use crate::systemd::unit::value::{
-    Action, Bytes, Capability, CapabilitySet, CpuQuota, CpuWeight, DescriptorCount, Id, KillMode, Mode,
-    NotifyAccess, OomScoreAdjust, Restart, ServiceType, TimeSpan, VariableNames,
+    Action, Bytes, Capability, CpuQuota, CpuWeight, DescriptorCount, Id, KillMode, Mode, NotifyAccess,
+    OomScoreAdjust, Restart, ServiceType, TimeSpan,
 };
 use crate::systemd::unit::{Setting, Unit, UnitError, ValueError};
 use crate::systemd::unit_name::{UnitKind, UnitName, UnitNameError};

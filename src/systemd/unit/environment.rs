@@ -8,7 +8,7 @@
 //! quotes; measured on 252 and 257. [`parse`] is that reader again, for the check before the file is written.
 
 use super::error::{Reason, ValueError, unfit};
-use super::value::VariableName;
+use super::name::VariableName;
 use crate::os::Hint;
 
 /// The longest `NAME=VALUE` that execve(2) takes, without its terminator (`MAX_ARG_STRLEN`).

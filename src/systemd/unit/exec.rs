@@ -4,9 +4,10 @@
 //! in double quotes, `\` and `"` escaped, `%` doubled, every byte outside of printable ASCII as `\xNN`.
 
 use super::error::{Reason, ValueError, unfit};
+use super::name::VariableName;
 use super::path::Pattern;
 use super::read::Syntax;
-use super::value::{Value, VariableName};
+use super::value::Value;
 
 /// The longest argument or variable that execve(2) takes, without its terminator (`MAX_ARG_STRLEN`).
 const ARGUMENT_MAX: usize = 128 * 1024 - 1;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! [`Unit`] = a [`UnitName`](super::unit_name::UnitName) + [`Setting`]s     `setting` is the table: key, section, type of value
-//!   value types: [`value`] (numbers, words, names), [`path`], [`exec`]     checked when made; none is made of any text
+//!   value types: [`value`], [`name`], [`path`], [`stream`], [`exec`]       checked when made; none is made of any text
 //!   text = `Unit::checked_text()` = rendered, then read back by [`read`]   another model of systemd, not the writer's
 //! users' variables = [`environment`]                                       a file for `EnvironmentFile=`
 //! ```
@@ -14,9 +14,11 @@
 pub mod environment;
 pub mod error;
 pub mod exec;
+pub mod name;
 pub mod path;
 pub mod read;
 mod setting;
+pub mod stream;
 pub mod value;
 
 use std::fmt;

@@ -7,14 +7,15 @@
 use std::fmt;
 
 use super::exec::{Exec, Variable};
-use super::path::{
-    Bind, DeviceRule, ListenAddress, ListenPath, LiteralPath, Paths, StandardInput, StandardOutput, UnitPath,
+use super::name::{
+    CapabilitySet, Errno, Identifier, Line, SocketUnits, SystemCallFilter, Units, VariableNames,
 };
+use super::path::{Bind, DeviceRule, ListenPath, LiteralPath, Paths, UnitPath};
+use super::stream::{ListenAddress, StandardInput, StandardOutput};
 use super::value::{
-    Action, Architectures, Bytes, CapabilitySet, CollectMode, CpuQuota, CpuWeight, DescriptorCount,
-    DevicePolicy, Errno, ExitStatus, Id, Identifier, Ids, KillMode, Line, Mode, MountPropagation,
-    NotifyAccess, OomScoreAdjust, Restart, ServiceType, SocketUnits, SystemCallFilter, TaskCount, TimeSpan,
-    Units, Value, VariableNames,
+    Action, Architectures, Bytes, CollectMode, CpuQuota, CpuWeight, DescriptorCount, DevicePolicy,
+    ExitStatus, Id, Ids, KillMode, Mode, MountPropagation, NotifyAccess, OomScoreAdjust, Restart,
+    ServiceType, TaskCount, TimeSpan, Value,
 };
 use crate::systemd::unit_name::{UnitKind, UnitName};
 

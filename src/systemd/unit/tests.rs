@@ -5,15 +5,15 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::exec::{Argument, Exec, OnFailure, Variable};
+use super::name::{CapabilitySet, Line, SystemCall, SystemCallFilter, Units};
 use super::path::{
-    Bind, DeviceRule, IfMissing, ListenAddress, ListenPath, Paths, StandardInput, StandardOutput,
+    Bind, BindPath, DeviceRule, IfMissing, ListenPath, LiteralPath, Paths, StreamPath, Submounts, UnitPath,
 };
-use super::path::{BindPath, LiteralPath, StreamPath, Submounts, UnitPath};
+use super::stream::{ListenAddress, StandardInput, StandardOutput};
 use super::value::{
-    Action, Architectures, Bytes, Capability, CapabilitySet, CollectMode, CpuQuota, CpuWeight,
-    DescriptorCount, DeviceAccess, DevicePolicy, ExitStatus, Id, KillMode, Line, Mode, MountPropagation,
-    NotifyAccess, OomScoreAdjust, Restart, ServiceType, SystemCall, SystemCallFilter, TaskCount, TimeSpan,
-    Units,
+    Action, Architectures, Bytes, Capability, CollectMode, CpuQuota, CpuWeight, DescriptorCount,
+    DeviceAccess, DevicePolicy, ExitStatus, Id, KillMode, Mode, MountPropagation, NotifyAccess,
+    OomScoreAdjust, Restart, ServiceType, TaskCount, TimeSpan,
 };
 use super::*;
 use crate::golden::assert_golden;
@@ -368,7 +368,7 @@ fn what_can_not_be_carried_is_refused_and_named() {
         (SystemCallFilter::only(vec![]).map(drop), r#"system call filter "" is empty"#),
         ("a\nb".parse::<Line>().map(drop), r#"line "a\nb" contains the control character '\n'"#),
         ("a\\".parse::<Line>().map(drop), r#"line "a\\" ends with a backslash"#),
-        ("a%i".parse::<value::Identifier>().map(drop), r#"identifier "a%i" contains '%'"#),
+        ("a%i".parse::<name::Identifier>().map(drop), r#"identifier "a%i" contains '%'"#),
     ];
     for (result, expected) in table {
         let text = result.unwrap_err().to_string();
@@ -394,7 +394,7 @@ fn a_unit_that_would_mean_something_else_is_not_written() {
         error(service([Setting::ExecStart(Exec::new("/x", [Argument::instance()]).unwrap())])),
         "unit app.service uses its instance in ExecStart=, but is no template"
     );
-    // systemd 252 drops the backslashes of names in Sockets=.
+    // systemd drops the backslashes of names in Sockets=.
     let escaped = UnitName::escaped("a-b", UnitKind::Socket).unwrap();
     assert_eq!(
         error(service([Setting::Sockets(escaped.into())])),

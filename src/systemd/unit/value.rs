@@ -1,17 +1,15 @@
-//! The small values of settings: numbers, words of a fixed list, names.
+//! The small values of settings: words of a fixed list, and numbers.
 //!
 //! Each type is checked when it is made, and is the only way for such a value into a unit. systemd ignores what it
 //! can't parse and starts the unit all the same (252: `MemoryMax=banana`, `NoNewPrivileges=maybe`), so a value that it
 //! would ignore must not be expressible here.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::error::{Reason, ValueError, unfit};
+use super::error::{Reason, ValueError};
 use super::read::Syntax;
-use crate::systemd::unit_name::UnitName;
 
 /// What every value of a setting can do; sealed within the writer.
 pub(super) trait Value {
@@ -133,116 +131,6 @@ keywords! {
         Setfcap = "CAP_SETFCAP", MacOverride = "CAP_MAC_OVERRIDE", MacAdmin = "CAP_MAC_ADMIN", Syslog = "CAP_SYSLOG",
         WakeAlarm = "CAP_WAKE_ALARM", BlockSuspend = "CAP_BLOCK_SUSPEND", AuditRead = "CAP_AUDIT_READ",
         Perfmon = "CAP_PERFMON", Bpf = "CAP_BPF", CheckpointRestore = "CAP_CHECKPOINT_RESTORE",
-    }
-}
-
-/// Exactly these capabilities; the empty set is written as such, and is none at all.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CapabilitySet(BTreeSet<Capability>);
-
-impl CapabilitySet {
-    /// Returns the capabilities in the order of their numbers.
-    pub fn iter(&self) -> impl Iterator<Item = Capability> + '_ {
-        self.0.iter().copied()
-    }
-}
-
-impl FromIterator<Capability> for CapabilitySet {
-    fn from_iter<I: IntoIterator<Item = Capability>>(capabilities: I) -> Self {
-        Self(capabilities.into_iter().collect())
-    }
-}
-
-impl Value for CapabilitySet {
-    fn render(&self) -> String {
-        joined(self.iter())
-    }
-
-    fn syntax(&self) -> Syntax {
-        Syntax::Words
-    }
-
-    fn meaning(&self, _instance: &str) -> Vec<Vec<u8>> {
-        self.iter().map(bytes_of).collect()
-    }
-}
-
-/// Names of other units: `After=a.service b.socket`. An empty list adds nothing and is not written.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Units(Vec<UnitName>);
-
-impl From<UnitName> for Units {
-    fn from(unit: UnitName) -> Self {
-        Self(vec![unit])
-    }
-}
-
-impl FromIterator<UnitName> for Units {
-    fn from_iter<I: IntoIterator<Item = UnitName>>(units: I) -> Self {
-        Self(units.into_iter().collect())
-    }
-}
-
-impl<const N: usize> From<[UnitName; N]> for Units {
-    fn from(units: [UnitName; N]) -> Self {
-        units.into_iter().collect()
-    }
-}
-
-impl Value for Units {
-    fn render(&self) -> String {
-        joined(&self.0)
-    }
-
-    fn syntax(&self) -> Syntax {
-        Syntax::UnitNames
-    }
-
-    fn meaning(&self, _instance: &str) -> Vec<Vec<u8>> {
-        self.0.iter().map(bytes_of).collect()
-    }
-
-    fn adds_nothing(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// Names of socket units whose descriptors a service gets (`Sockets=`). systemd 252 drops a backslash here, so a name
-/// that has one does not pass the check of the unit.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SocketUnits(Units);
-
-impl<T: Into<Units>> From<T> for SocketUnits {
-    fn from(units: T) -> Self {
-        Self(units.into())
-    }
-}
-
-impl Value for SocketUnits {
-    fn render(&self) -> String {
-        self.0.render()
-    }
-
-    fn syntax(&self) -> Syntax {
-        Syntax::BareWords
-    }
-
-    fn meaning(&self, instance: &str) -> Vec<Vec<u8>> {
-        self.0.meaning(instance)
-    }
-
-    fn adds_nothing(&self) -> bool {
-        self.0.adds_nothing()
-    }
-}
-
-impl Value for UnitName {
-    fn render(&self) -> String {
-        self.as_str().to_owned()
-    }
-
-    fn syntax(&self) -> Syntax {
-        Syntax::Expanded
     }
 }
 
@@ -447,199 +335,10 @@ impl Value for Mode {
     }
 }
 
-macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident $what:literal, $most:literal bytes of $alphabet:expr, first $first:expr;)*) => { $(
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
-
-        impl $name {
-            /// Returns the name.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = ValueError;
-
-            fn from_str(text: &str) -> Result<Self, ValueError> {
-                let refuse = |reason| Err(ValueError::new($what, text, reason));
-                let (first, any): (fn(char) -> bool, fn(char) -> bool) = ($first, $alphabet);
-                if text.len() > $most {
-                    return refuse(Reason::TooLong($most));
-                }
-                match text.chars().enumerate().find(|&(at, c)| !(any(c) && (at > 0 || first(c)))) {
-                    Some((_, c)) => refuse(Reason::Character(c)),
-                    None if text.is_empty() => refuse(Reason::Empty),
-                    None => Ok(Self(text.to_owned())),
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    )* };
-}
-
-names! {
-    /// The name that log lines of a unit carry (`SyslogIdentifier=`), or that of a descriptor (`FileDescriptorName=`).
-    Identifier "identifier", 255 bytes of |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@'),
-        first |c| c.is_ascii_alphanumeric() || c == '_';
-    /// The name of an environment variable as a shell takes it, `[A-Za-z_][A-Za-z0-9_]*`; systemd drops all others.
-    VariableName "name of a variable", 4096 bytes of |c| c.is_ascii_alphanumeric() || c == '_',
-        first |c| c.is_ascii_alphabetic() || c == '_';
-    /// A system call, or a set of them with a leading `@` (systemd.exec(5), `SystemCallFilter=`). That this host
-    /// knows it is for the caller to see.
-    SystemCall "system call", 64 bytes of |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '@'),
-        first |c| c.is_ascii_lowercase() || matches!(c, '_' | '@');
-    /// The name of an error number, `EPERM`.
-    Errno "error number", 32 bytes of |c| c.is_ascii_uppercase() || c.is_ascii_digit(), first |c| c == 'E';
-}
-
-impl Value for Identifier {
-    fn render(&self) -> String {
-        self.0.clone()
-    }
-
-    fn syntax(&self) -> Syntax {
-        Syntax::Expanded
-    }
-}
-
-impl Value for Errno {
-    fn render(&self) -> String {
-        self.0.clone()
-    }
-}
-
-/// Names of environment variables; an empty list adds nothing and is not written.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct VariableNames(Vec<VariableName>);
-
-impl FromIterator<VariableName> for VariableNames {
-    fn from_iter<I: IntoIterator<Item = VariableName>>(names: I) -> Self {
-        Self(names.into_iter().collect())
-    }
-}
-
-impl Value for VariableNames {
-    fn render(&self) -> String {
-        joined(&self.0)
-    }
-
-    fn syntax(&self) -> Syntax {
-        Syntax::Arguments
-    }
-
-    fn meaning(&self, _instance: &str) -> Vec<Vec<u8>> {
-        self.0.iter().map(bytes_of).collect()
-    }
-
-    fn adds_nothing(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// Which system calls a unit may make. Never empty, because systemd reads an empty list as "no filter".
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SystemCallFilter {
-    allow: bool,
-    calls: Vec<SystemCall>,
-}
-
-impl SystemCallFilter {
-    /// Only these calls, and those that systemd itself needs to execute the program.
-    ///
-    /// # Errors
-    /// When `calls` is empty.
-    pub fn only(calls: Vec<SystemCall>) -> Result<Self, ValueError> {
-        Self::new(true, calls)
-    }
-
-    /// All calls but these.
-    ///
-    /// # Errors
-    /// When `calls` is empty.
-    pub fn all_but(calls: Vec<SystemCall>) -> Result<Self, ValueError> {
-        Self::new(false, calls)
-    }
-
-    fn new(allow: bool, calls: Vec<SystemCall>) -> Result<Self, ValueError> {
-        if calls.is_empty() {
-            return Err(ValueError::new("system call filter", "", Reason::Empty));
-        }
-        Ok(Self { allow, calls })
-    }
-
-    fn sign(&self) -> &'static str {
-        if self.allow { "" } else { "~" }
-    }
-}
-
-impl Value for SystemCallFilter {
-    fn render(&self) -> String {
-        format!("{}{}", self.sign(), joined(&self.calls))
-    }
-
-    fn syntax(&self) -> Syntax {
-        Syntax::BareWords
-    }
-
-    fn meaning(&self, _instance: &str) -> Vec<Vec<u8>> {
-        let mut words: Vec<_> = self.calls.iter().map(bytes_of).collect();
-        if let Some(first) = words.first_mut() {
-            first.splice(0..0, self.sign().bytes());
-        }
-        words
-    }
-}
-
-/// One line of text for people (`Description=`): the only free text in a unit, and no control character in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line(String);
-
-impl FromStr for Line {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        const LONGEST: usize = 1024;
-        let refuse = |reason| Err(ValueError::new("line", text, reason));
-        if let Some(reason) = unfit(text) {
-            return refuse(reason);
-        }
-        match text.chars().find(|c| c.is_control()) {
-            Some(c) => refuse(Reason::Control(c)),
-            None if text.is_empty() => refuse(Reason::Empty),
-            None if text.len() > LONGEST => refuse(Reason::TooLong(LONGEST)),
-            None if text.starts_with(' ') || text.ends_with(' ') => refuse(Reason::OuterBlank),
-            None if text.ends_with('\\') => refuse(Reason::FinalBackslash),
-            None => Ok(Self(text.to_owned())),
-        }
-    }
-}
-
-impl Value for Line {
-    fn render(&self) -> String {
-        self.0.replace('%', "%%")
-    }
-
-    fn syntax(&self) -> Syntax {
-        Syntax::Expanded
-    }
-
-    fn meaning(&self, _instance: &str) -> Vec<Vec<u8>> {
-        vec![self.0.clone().into_bytes()]
-    }
-}
-
 pub(super) fn joined(words: impl IntoIterator<Item = impl ToString>) -> String {
     words.into_iter().map(|word| word.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-fn bytes_of(word: impl ToString) -> Vec<u8> {
+pub(super) fn bytes_of(word: impl ToString) -> Vec<u8> {
     word.to_string().into_bytes()
 }

@@ -8,6 +8,7 @@ pub mod aci;
 pub mod archive;
 pub mod compression;
 pub mod extract;
+pub mod store;
 pub mod stream;
 
 #[cfg(test)]

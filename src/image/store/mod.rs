@@ -362,14 +362,22 @@ impl Store {
     }
 
     /// Notes that an image is used now, for `image gc`; who may not write to the store leaves no note.
-    pub fn used(&self, id: &ImageId) {
-        let Ok(dir) = self.open_image(id) else { return };
+    ///
+    /// # Errors
+    /// When the image isn't there or can't be opened, or has no record.
+    pub fn used(&self, id: &ImageId) -> Result<(), StoreError> {
+        let dir = self.open_image(id)?;
         let now = rustix::fs::Timestamps {
             last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
             last_modification: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
         };
-        if let Err(cause) = rustix::fs::utimensat(&dir, RECORD, &now, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
-            log::debug!("the use of image {id} is not noted: {cause}");
+        match rustix::fs::utimensat(&dir, RECORD, &now, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(()) => Ok(()),
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
+                log::debug!("the use of image {id} can't be noted");
+                Ok(())
+            }
+            Err(cause) => Err(self.damaged(id, RECORD, cause)),
         }
     }
 

@@ -241,7 +241,7 @@ fn trees_in_use_stay_and_holders_are_waited_for() {
     let it = Fixture::new();
     let one = it.import(&hello()).unwrap().tree.unwrap();
     let two = it.import(&Tar::aci("example.com/two").end()).unwrap().tree.unwrap();
-    let held = it.store.hold(|| ()).unwrap();
+    let held = it.store.hold().unwrap();
     let mut waited = false;
     std::thread::scope(|scope| {
         let (told, tell) = std::sync::mpsc::channel();
@@ -275,7 +275,7 @@ fn expiry_counts_from_the_last_use() {
     let old = now - day * 3;
     std::fs::File::options().write(true).open(&record).unwrap().set_modified(old).unwrap();
     assert_eq!(expired(day, &none, now), [id]);
-    it.store.used(&id);
+    it.store.used(&id).unwrap();
     assert_eq!(expired(day, &none, now), []);
 }
 

@@ -91,8 +91,9 @@ impl Store {
     /// When the directory of trees can't be locked.
     ///
     /// # Locking
-    /// Shared, on the directory of trees; waits for a collection, after `notice`.
-    pub fn hold(&self, notice: impl FnOnce()) -> Result<Lock, SysError> {
+    /// Shared, on the directory of trees; waits for a collection, which takes as long as removing files does.
+    pub fn hold(&self) -> Result<Lock, SysError> {
+        let notice = || log::info!("waiting for the collection of trees in {}", self.cas.display());
         Lock::wait_on(&self.trees_dir(), Sharing::Shared, notice)
     }
 

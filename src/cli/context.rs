@@ -180,6 +180,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_data_directory_is_the_place_behind_its_links() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        std::fs::create_dir(&real).expect("a directory");
+        std::os::unix::fs::symlink(&real, &link).expect("a link");
+        let resolved =
+            |path: &Path| path.to_str().and_then(|path| path.parse().ok()).map(Directory::resolved);
+        assert_eq!(resolved(&link), real.canonicalize().ok());
+        let absent = dir.path().join("absent");
+        assert_eq!(resolved(&absent), Some(absent));
+    }
+
+    #[test]
     fn insecure_options_are_a_list_of_known_words() {
         for (text, shown) in [
             ("", "none"),

@@ -148,8 +148,13 @@ fn answer(root: &clap::Command, invocation: &Invocation<'_>) -> Exit {
         output::print(&help::text(&invocation.path));
         return Exit::SUCCESS;
     }
+    if names.is_empty()
+        && let Err(error) = invocation.argv()
+    {
+        return bad_words(&BadWords { error, path: invocation.path.clone(), among_images: false });
+    }
     match names.as_slice() {
-        [] if invocation.flags_named("version") => output::print(&version::text()),
+        [] if invocation.uses("version") => output::print(&version::text()),
         [] => {
             output::message("missing command");
             output::print(&help::text(&invocation.path));
@@ -184,7 +189,7 @@ fn help_command(root: &clap::Command, words: &[OsString]) -> Exit {
 /// Parses the values and runs the command.
 fn run(root: &clap::Command, invocation: &Invocation<'_>) -> Exit {
     for (name, hint) in DEPRECATED {
-        if invocation.flags_named(name) {
+        if invocation.uses(name) {
             output::stderr(&format!("Flag --{name} has been deprecated, {hint}\n"));
         }
     }
@@ -194,7 +199,7 @@ fn run(root: &clap::Command, invocation: &Invocation<'_>) -> Exit {
         Err(Refusal::Words { error, among_images }) => {
             return bad_words(&BadWords { error, path: invocation.path.clone(), among_images });
         }
-        Err(Refusal::Command(error)) => return error.tell(invocation.flags_named("debug"), &usage),
+        Err(Refusal::Command(error)) => return error.tell(invocation.uses("debug"), &usage),
     };
     logging::start(parsed.global.debug);
     let ctx = Context::new(parsed.global);

@@ -366,22 +366,31 @@ impl Invocation<'_> {
         self.path.iter().skip(1).map(|command| command.get_name()).collect()
     }
 
-    /// Tells whether a flag of this name was used.
-    pub fn flags_named(&self, name: &str) -> bool {
-        self.used_flags().contains(&name.to_owned())
+    /// Tells whether a flag of this name was used, and not switched off again.
+    pub fn uses(&self, name: &str) -> bool {
+        self.used_flags().iter().any(|used| used == name)
     }
 
-    /// Returns the names of the flags that were used, those of images included, but not switches that were set to false.
+    /// Returns the names of the flags that were used, those of images included, but not switches that were last set to
+    /// false.
     pub fn used_flags(&self) -> Vec<String> {
-        let of_images = self.words.split(|word| word == "---").flat_map(|part| {
-            part.iter().take_while(|word| *word != "--").filter_map(|word| Flag::split(word))
-        });
-        let off = |flag: &Flag| {
-            let arg = find_flag(self.command(), &flag.name);
-            let value = flag.value.as_ref().map(|value| args::boolean(&value.to_string_lossy()));
-            arg.is_some_and(|arg| matches!(arg.get_action(), ArgAction::SetTrue)) && value == Some(Ok(false))
+        let parts = self.words.split(|word| word == "---");
+        let of_images = parts.flat_map(|part| part.iter().take_while(|word| *word != "--"));
+        let flags: Vec<_> =
+            self.flags.iter().cloned().chain(of_images.filter_map(|word| Flag::split(word))).collect();
+        let is_switch = |flag: &Flag| {
+            find_flag(self.command(), &flag.name)
+                .is_some_and(|arg| matches!(arg.get_action(), ArgAction::SetTrue))
         };
-        self.flags.iter().cloned().chain(of_images).filter(|flag| !off(flag)).map(|flag| flag.name).collect()
+        let is_off = |flag: &Flag| {
+            flag.value.as_ref().is_some_and(|value| args::boolean(&value.to_string_lossy()) == Ok(false))
+        };
+        let ends_off = |flag: &Flag| flags.iter().rfind(|other| other.name == flag.name).is_some_and(is_off);
+        flags
+            .iter()
+            .filter(|flag| !(is_switch(flag) && ends_off(flag)))
+            .map(|flag| flag.name.clone())
+            .collect()
     }
 
     /// Returns the words for clap, argv[0] included.

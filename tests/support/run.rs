@@ -68,6 +68,13 @@ impl Run {
         self
     }
 
+    /// Runs as the user and group nobody. The test must be root.
+    pub(crate) fn nobody(mut self) -> Self {
+        const NOBODY: u32 = 65534;
+        self.command.uid(NOBODY).gid(NOBODY);
+        self
+    }
+
     /// Gives these bytes on standard input, then its end.
     pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();

@@ -1,0 +1,11 @@
+//! The command line on any machine: the real binary in an empty directory, and the whole of what it says.
+//!
+//! Nothing here needs systemd. Some of it needs root, as rkt does.
+
+mod frame;
+mod help;
+mod images;
+mod output;
+#[path = "../support/mod.rs"]
+mod support;
+mod world;

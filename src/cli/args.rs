@@ -60,13 +60,21 @@ pub fn value_error(error: &clap::Error) -> Option<WordError> {
             Some(ContextValue::Strings(values)) => format!("must be one of {}", values.join(", ")),
             _ => "must not be empty".to_owned(),
         },
-        ErrorKind::InvalidUtf8 => "must be UTF-8".to_owned(),
         _ => return None,
     };
-    // `--dir <DIR>`, `--net[=<SPEC>]`
+    let value = context(ContextKind::InvalidValue);
+    // `--dir <DIR>`, `--net[=<SPEC>]`, `<UUID>`, `[UUID]...`
     let arg = context(ContextKind::InvalidArg);
-    let name = arg.trim_start_matches('-').split([' ', '[', '=', '.']).next().unwrap_or_default();
-    Some(WordError::InvalidValue { name: name.to_owned(), value: context(ContextKind::InvalidValue), reason })
+    Some(match arg.strip_prefix("--") {
+        Some(flag) => {
+            let name = flag.split([' ', '[', '=']).next().unwrap_or_default().to_owned();
+            WordError::InvalidValue { name, value, reason }
+        }
+        None => {
+            let name = arg.trim_matches(['<', '>', '[', ']', '.']).to_owned();
+            WordError::InvalidArgument { name, value, reason }
+        }
+    })
 }
 
 /// Makes clap's error of rkt's, for checks that are made while clap parses; [`value_error`] is its inverse.
@@ -261,6 +269,37 @@ fn fraction(part: u64, unit: u64) -> String {
     format!(".{part:0places$}").trim_end_matches('0').to_owned()
 }
 
+/// How long to wait: the value of `--wait` and `--wait-ready` (spec cli.md 1.2.5), used with
+/// `#[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// Until it happens.
+    Forever,
+    /// Until it happens or this time is over.
+    AtMost(Duration),
+}
+
+impl FromStr for Wait {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text.is_empty() {
+            return Ok(Self::Forever);
+        }
+        // `0` and `1` are booleans first, as they have always been here.
+        if let Ok(on) = boolean(text) {
+            return Ok(if on { Self::Forever } else { Self::No });
+        }
+        Ok(match text.parse::<Period>()?.duration() {
+            None => Self::Forever,
+            Some(Duration::ZERO) => Self::No,
+            Some(time) => Self::AtMost(time),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,6 +333,22 @@ mod tests {
         }
         assert_eq!("-1s".parse::<Period>().map(Period::duration), Ok(None));
         assert_eq!(Period::seconds(90).duration(), Some(Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn waiting_is_a_boolean_or_a_time() {
+        for (text, wait) in [
+            ("", Wait::Forever),
+            ("true", Wait::Forever),
+            ("-1s", Wait::Forever),
+            ("f", Wait::No),
+            ("0", Wait::No),
+            ("0s", Wait::No),
+            ("1m30s", Wait::AtMost(Duration::from_secs(90))),
+        ] {
+            assert_eq!(text.parse(), Ok(wait), "{text}");
+        }
+        assert!("soon".parse::<Wait>().is_err());
     }
 
     #[test]

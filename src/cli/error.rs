@@ -88,7 +88,7 @@ impl CliError {
     /// Tells the user, and returns the code to exit with.
     pub(super) fn tell(&self, debug: bool, usage: &str) -> Exit {
         match &self.telling {
-            Telling::Message(message) => message.tell(debug),
+            Telling::Message(message) => output::stderr(&message.render(debug)),
             Telling::Usage => output::print(usage),
             Telling::Nothing => {}
         }
@@ -97,20 +97,66 @@ impl CliError {
 }
 
 impl Message {
-    fn tell(&self, debug: bool) {
+    fn render(&self, debug: bool) -> String {
+        let mut text = match self.chain.last() {
+            Some(innermost) if !debug => output::prefixed(&format!("{}: {innermost}", self.what)),
+            _ => output::prefixed(&self.what),
+        };
         if debug {
-            output::message(&self.what);
             for (depth, link) in self.chain.iter().enumerate() {
-                output::stderr(&format!("{}└─{link}\n", "  ".repeat(depth + 1)));
-            }
-        } else {
-            match self.chain.last() {
-                Some(innermost) => output::message(format!("{}: {innermost}", self.what)),
-                None => output::message(&self.what),
+                text += &format!("{}└─{link}\n", "  ".repeat(depth + 1));
             }
         }
         if let Some(hint) = &self.hint {
-            output::message(format!("hint: {hint}"));
+            text += &output::prefixed(&format!("hint: {hint}"));
         }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("reading the pod")]
+    struct Outer(#[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("opening /x: Permission denied")]
+    struct Inner;
+
+    impl Hint for Outer {
+        fn hint(&self) -> Option<String> {
+            Some("ask root".to_owned())
+        }
+    }
+
+    fn render(error: &CliError, debug: bool) -> String {
+        match &error.telling {
+            Telling::Message(message) => message.render(debug),
+            Telling::Usage | Telling::Nothing => String::new(),
+        }
+    }
+
+    #[test]
+    fn a_message_names_what_failed_the_innermost_cause_and_the_way_out() {
+        let error = CliError::new("problem retrieving pod").because(Outer(Inner)).hint("not needed");
+        assert_eq!(
+            render(&error, false),
+            "rkt: problem retrieving pod: opening /x: Permission denied\nrkt: hint: ask root\n"
+        );
+        assert_eq!(
+            render(&error, true),
+            "rkt: problem retrieving pod\n  └─reading the pod\n    └─opening /x: Permission denied\n\
+             rkt: hint: ask root\n"
+        );
+    }
+
+    #[test]
+    fn a_whole_sentence_needs_no_cause() {
+        let error = CliError::new("pod is not prepared").hint("prepare one").exit_code(1);
+        assert_eq!(render(&error, false), "rkt: pod is not prepared\nrkt: hint: prepare one\n");
+        assert_eq!(error.exit, Exit::code(1));
     }
 }

@@ -65,7 +65,10 @@ enum RktCommand {
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum ImageCommand {}
+enum ImageCommand {
+    #[command(hide = true)]
+    Fetch(pod_flags::FetchCommandFlags),
+}
 
 impl RktCommand {
     fn run(self, ctx: &Context) -> Result<Exit, CliError> {
@@ -83,8 +86,10 @@ impl RktCommand {
 }
 
 impl ImageCommand {
-    fn run(self, _ctx: &Context) -> Result<Exit, CliError> {
-        match self {}
+    fn run(self, ctx: &Context) -> Result<Exit, CliError> {
+        match self {
+            Self::Fetch(args) => RktCommand::Fetch(args).run(ctx),
+        }
     }
 }
 
@@ -226,12 +231,15 @@ fn parse(root: &clap::Command, invocation: &Invocation<'_>) -> Result<Rkt, Refus
     if let Some(error) = later::find_unknown_flag(invocation, experiment) {
         return Err(Refusal::Words { error, among_images: false });
     }
+    let reason = |error: clap::Error| match error.kind() {
+        clap::error::ErrorKind::InvalidUtf8 => {
+            invocation.find_not_utf8().map(|word| WordError::NotUtf8 { word })
+        }
+        _ => args::value_error(&error),
+    };
     let parse = |argv: Result<Vec<OsString>, WordError>| {
-        let matches = root
-            .clone()
-            .try_get_matches_from(argv.map_err(Some)?)
-            .map_err(|error| args::value_error(&error))?;
-        Rkt::from_arg_matches(&matches).map_err(|error| args::value_error(&error))
+        let matches = root.clone().try_get_matches_from(argv.map_err(Some)?).map_err(reason)?;
+        Rkt::from_arg_matches(&matches).map_err(reason)
     };
     let parsed = parse(invocation.argv());
     match parsed {

@@ -21,10 +21,6 @@ pub(super) fn set_prefix(name: &str) {
     PREFIX.get_or_init(|| name.to_owned());
 }
 
-pub(super) fn prefix() -> &'static str {
-    PREFIX.get().map_or("rkt", String::as_str)
-}
-
 /// Writes one line of results to stdout.
 pub fn line(text: impl Display) {
     print(&format!("{text}\n"));
@@ -46,11 +42,14 @@ pub fn bytes(bytes: &[u8]) {
 
 /// Writes a message to stderr, `CMD: ` in front of each of its lines.
 pub fn message(text: impl Display) {
-    let text = text.to_string();
-    let prefix = prefix();
     // One write for the whole message: several processes may share this stderr.
-    let lines: String = text.split('\n').map(|line| format!("{prefix}: {line}\n")).collect();
-    stderr(&lines);
+    stderr(&prefixed(&text.to_string()));
+}
+
+/// Puts the name of the command in front of each line.
+pub(super) fn prefixed(text: &str) -> String {
+    let prefix = PREFIX.get().map_or("rkt", String::as_str);
+    text.split('\n').map(|line| format!("{prefix}: {line}\n")).collect()
 }
 
 /// Writes to stderr as is. A lost message has nowhere to be told.

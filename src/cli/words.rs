@@ -120,6 +120,22 @@ pub enum WordError {
         /// Without dashes.
         name: String,
     },
+    /// An argument is of the wrong form.
+    #[error("invalid argument {value:?} for {name}: {reason}")]
+    InvalidArgument {
+        /// What the argument is called in the usage.
+        name: String,
+        /// As typed.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A word in another encoding, where text is needed.
+    #[error("{word:?} is not valid UTF-8")]
+    NotUtf8 {
+        /// As typed.
+        word: OsString,
+    },
     /// A value is of the wrong form.
     #[error("invalid argument {value:?} for --{name}={value}: {reason}")]
     InvalidValue {
@@ -366,6 +382,12 @@ impl Invocation<'_> {
         self.path.iter().skip(1).map(|command| command.get_name()).collect()
     }
 
+    /// Finds a word that is not text.
+    pub fn find_not_utf8(&self) -> Option<OsString> {
+        let flags = self.flags.iter().map(Flag::joined);
+        flags.chain(self.words.iter().cloned()).find(|word| word.to_str().is_none())
+    }
+
     /// Tells whether a flag of this name was used, and not switched off again.
     pub fn uses(&self, name: &str) -> bool {
         self.used_flags().iter().any(|used| used == name)
@@ -521,4 +543,122 @@ fn is_short_flag(word: &OsStr) -> bool {
 fn unknown_short_flag(word: &OsStr) -> WordError {
     let word = word.to_string_lossy().into_owned();
     WordError::UnknownShortFlag { letter: word.chars().nth(1).unwrap_or('-'), word }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program() -> Command {
+        let flag = |name: &'static str| Arg::new(name).long(name);
+        let switch = |name: &'static str| flag(name).action(ArgAction::SetTrue);
+        let optional = |name: &'static str| flag(name).num_args(0..=1).require_equals(true);
+        let list = |name: &'static str| flag(name).action(ArgAction::Append);
+        let words = || Arg::new("words").num_args(0..);
+        let mut program = Command::new("rkt")
+            .disable_help_subcommand(true)
+            .arg(flag("dir").global(true))
+            .arg(switch("debug").global(true))
+            .subcommand(Command::new("run").args([
+                optional("net"),
+                list("port"),
+                switch("full"),
+                flag("exec"),
+                words(),
+            ]))
+            .subcommand(Command::new("run-prepared").arg(optional("net")))
+            .subcommand(Command::new("enter").args([flag("app"), words()]))
+            .subcommand(Command::new("stop").args([flag("format"), words()]))
+            .subcommand(
+                Command::new("image")
+                    .subcommand(Command::new("list").arg(flag("format")))
+                    .subcommand(Command::new("rm")),
+            );
+        program.build();
+        program
+    }
+
+    const RULES: Rules = Rules {
+        style: |path, _| match path {
+            ["run"] => Style::Images,
+            ["enter"] => Style::Leading,
+            _ => Style::Mixed,
+        },
+        belongs_to_image: |name| name == "exec",
+    };
+
+    fn argv(line: &str) -> Result<String, String> {
+        let program = program();
+        let words = line.split(' ').filter(|word| !word.is_empty()).map(OsString::from);
+        let invocation = read(&program, RULES, words).map_err(|bad| bad.error.to_string())?;
+        let argv = invocation.argv().map_err(|error| error.to_string())?;
+        Ok(argv.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn words_get_one_meaning() {
+        for (line, expected) in [
+            ("stop a b", "rkt stop -- a b"),
+            ("st a --format json b", "rkt stop --format=json -- a b"),
+            ("stop -- --format", "rkt stop -- --format"),
+            ("stop - a", "rkt stop -- - a"),
+            ("image list", "rkt image list --"),
+            ("im li --format=x", "rkt image list --format=x --"),
+            ("im --format x l", "rkt image list --format=x --"),
+            // Before the command: the global flag takes its value, the one that is optional everywhere does not.
+            ("--dir /x --net run a", "rkt run --dir=/x --net -- a"),
+            ("--net=a --debug run a --full", "rkt run --net=a --debug --full -- a"),
+            ("run --full=t --full=0 --port a --port=b", "rkt run --port=a --port=b --"),
+            ("run --full=f --full=1", "rkt run --full --"),
+            ("--dir=a stop --dir b", "rkt stop --dir=b --"),
+            // A value may look like a flag.
+            ("stop --format --x", "rkt stop --format=--x --"),
+            ("enter --app x pod ls --app -l", "rkt enter --app=x -- pod ls --app -l"),
+            ("enter -- --app", "rkt enter -- --app"),
+            (
+                "--exec=z run --exec x a --full --exec=y -- --full --- b",
+                "rkt run --full -- --exec=z --exec=x a --exec=y -- --full --- b",
+            ),
+            ("run --- a", "rkt run -- --- a"),
+        ] {
+            assert_eq!(argv(line), Ok(expected.to_owned()), "{line}");
+        }
+    }
+
+    #[test]
+    fn words_without_meaning_are_errors() {
+        for (line, expected) in [
+            ("ru", r#"unknown command "ru" for "rkt""#),
+            ("x", r#"unknown command "x" for "rkt""#),
+            ("stop --full", "unknown flag: --full"),
+            ("--full stop", "unknown flag: --full"),
+            ("--format", "flag needs an argument: --format"),
+            ("stop --format", "flag needs an argument: --format"),
+            ("stop -x", "unknown shorthand flag: 'x' in -x"),
+            ("-x stop", "unknown shorthand flag: 'x' in -x"),
+            ("stop --debug=yes", r#"invalid argument "yes" for --debug=yes: must be true or false"#),
+            ("stop --debug=yes --debug", r#"invalid argument "yes" for --debug=yes: must be true or false"#),
+        ] {
+            assert_eq!(argv(line), Err(expected.to_owned()), "{line}");
+        }
+    }
+
+    #[test]
+    fn values_and_arguments_may_be_any_bytes() {
+        let program = program();
+        let odd = OsString::from_vec(vec![0xff]);
+        let words = ["stop".into(), "--format".into(), odd.clone(), odd.clone()];
+        let invocation = read(&program, RULES, words.into_iter()).expect("the words have a meaning");
+        assert_eq!(invocation.flags, [Flag { name: "format".into(), value: Some(odd.clone()) }]);
+        assert_eq!(invocation.words, [odd]);
+    }
+
+    #[test]
+    fn the_place_of_a_bad_flag_is_known() {
+        let program = program();
+        for (line, expected) in [("run --x a", false), ("run a --x", true), ("stop a --x", false)] {
+            let bad = read(&program, RULES, line.split(' ').map(OsString::from)).expect_err("no such flag");
+            assert_eq!(bad.among_images, expected, "{line}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Words, exit codes and messages that are the same for every command (spec cli.md 1.1).
 
+use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
+
 use crate::world::{RUN, World, usage};
 
 const VERSION: &str = "rkt Version: 2.0.0-dev\n\
@@ -214,4 +216,14 @@ fn debug_shows_the_chain_of_causes() {
         "",
         "fetch: unable to parse arguments: app arguments unsupported\n",
     );
+}
+
+#[test]
+fn a_word_in_another_encoding_is_named() {
+    let world = World::new();
+    let odd = OsString::from_vec(b"x\xff".to_vec());
+    let ended = world.rkt("run --hostname").arg(&odd).arg("a").end();
+    ended.expect(254, "", &format!("Error: \"--hostname=x\\xFF\" is not valid UTF-8\n{}", usage(RUN)));
+    let error = "run: error parsing app image arguments: \"x\\xFF\" is not valid UTF-8\n";
+    world.rkt("run a --").arg(&odd).end().expect(254, "", error);
 }

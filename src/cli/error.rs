@@ -85,6 +85,13 @@ impl CliError {
         self
     }
 
+    /// Tells the user and forgets it: the command goes on with the next thing.
+    pub fn tell_and_go_on(&self, debug: bool) {
+        if let Telling::Message(message) = &self.telling {
+            output::stderr(&message.render(debug));
+        }
+    }
+
     /// Tells the user, and returns the code to exit with.
     pub(super) fn tell(&self, debug: bool, usage: &str) -> Exit {
         match &self.telling {

@@ -27,7 +27,7 @@ lab: all
 
 # Medians of interleaved runs, against raw systemd-nspawn and podman.
 .PHONY: bench
-bench: all
+bench:
 	tests/bench/run $(RELEASE)
 
 # Files under units/, dbus/ and packaging/ lie at the path that they will have; PREFIX takes the place of /usr.
@@ -49,7 +49,7 @@ fmt:
 .PHONY: clippy
 clippy:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --test booted -- -D warnings
+	$(CARGO) clippy --locked --test booted --test bench -- -D warnings
 
 # Takes down this project's labs that were killed half way, too; the cached root file systems stay.
 .PHONY: clean

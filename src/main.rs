@@ -2,10 +2,14 @@
 //!
 //! Everything a program does is behind its name here; this file only turns the outcome into an exit code.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
-    let _called_as = words.next();
-    rkt::cli::main(words).into()
+    let called_as = words.next().unwrap_or_default();
+    match Path::new(&called_as).file_name().and_then(|name| name.to_str()) {
+        Some("inside") => rkt::cli::inside::main(words),
+        _ => rkt::cli::main(words).into(),
+    }
 }

@@ -22,11 +22,9 @@ const COMMANDS: &[(&[&str], Option<&str>, &str)] = &[
     (&["api-service"], None, "Run the API service"),
     (&["app"], Some("RKT_EXPERIMENT_APP"), "Operate on the apps of a running pod"),
     (&["attach"], Some("RKT_EXPERIMENT_ATTACH"), "Attach to an app running within a pod"),
-    (&["cat-manifest"], None, "Inspect and print the pod manifest"),
     (&["config"], None, "Print the merged configuration in JSON format"),
     (&["enter"], None, "Enter the namespaces of an app within a pod"),
     (&["export"], None, "Export an app from an exited pod to an ACI file"),
-    (&["gc"], None, "Garbage collect pods no longer in use"),
     (&["image", "cat-manifest"], None, "Inspect and print the image manifest"),
     (&["image", "export"], None, "Export a stored image to an ACI file"),
     (&["image", "extract"], None, "Extract a stored image to a directory"),
@@ -35,11 +33,7 @@ const COMMANDS: &[(&[&str], Option<&str>, &str)] = &[
     (&["image", "render"], None, "Render a stored image to a directory with all its dependencies"),
     (&["image", "rm"], None, "Remove one or more images from the local store"),
     (&["image", "verify"], None, "Verify one or more rendered images in the local store"),
-    (&["list"], None, "List pods"),
     (&["metadata-service"], None, "Run the metadata service"),
-    (&["rm"], None, "Remove all files and resources associated with an exited pod"),
-    (&["status"], None, "Check the status of a pod"),
-    (&["stop"], None, "Stop a pod"),
     (&["trust"], None, "Trust a key for image verification"),
 ];
 

@@ -10,10 +10,13 @@ pub mod error;
 pub mod exit;
 pub mod format;
 pub mod help;
+pub mod image;
 pub mod image_args;
+pub mod inside;
 pub mod later;
 pub mod logging;
 pub mod output;
+pub mod pod;
 pub mod pod_flags;
 pub mod version;
 pub mod words;
@@ -47,7 +50,9 @@ struct Rkt {
 
 #[derive(Debug, clap::Subcommand)]
 enum RktCommand {
+    CatManifest(pod::cat_manifest::Args),
     Completion(complete::Args),
+    Gc(pod::gc::Args),
     Fetch(pod_flags::FetchCommandFlags),
     /// Show a list of commands or get help for one command
     Help {
@@ -61,6 +66,10 @@ enum RktCommand {
     Prepare(pod_flags::PrepareOnlyFlags),
     Run(pod_flags::RunFlags),
     RunPrepared(pod_flags::RunPreparedFlags),
+    List(pod::list::Args),
+    Rm(pod::rm::Args),
+    Status(pod::status::Args),
+    Stop(pod::stop::Args),
     Version(version::Args),
 }
 
@@ -73,12 +82,18 @@ enum ImageCommand {
 impl RktCommand {
     fn run(self, ctx: &Context) -> Result<Exit, CliError> {
         match self {
+            Self::CatManifest(args) => pod::cat_manifest::run(args, ctx),
             Self::Completion(args) => complete::run(args, ctx),
+            Self::Gc(args) => pod::gc::run(args, ctx),
             Self::Fetch(args) => args.check().and_then(|_| Err(later::refusal("this command"))),
             Self::Image(command) => command.run(ctx),
-            Self::Prepare(args) => args.check().and_then(|_| Err(later::refusal("this command"))),
-            Self::Run(args) => args.check().and_then(|_| Err(later::refusal("this command"))),
-            Self::RunPrepared(_) => Err(later::refusal("this command")),
+            Self::List(args) => pod::list::run(args, ctx),
+            Self::Prepare(args) => pod::prepare::run(args, ctx),
+            Self::Rm(args) => pod::rm::run(args, ctx),
+            Self::Run(args) => pod::run::run(args, ctx),
+            Self::RunPrepared(args) => pod::run_prepared::run(args, ctx),
+            Self::Status(args) => pod::status::run(args, ctx),
+            Self::Stop(args) => pod::stop::run(args, ctx),
             Self::Version(args) => version::run(args, ctx),
             Self::Help { .. } => unreachable!("help is given before arguments are parsed"),
         }

@@ -38,6 +38,12 @@ pub fn own() -> Result<String, SysError> {
     })
 }
 
+/// Tells whether the kernel offers `controller` in the hierarchy of version 2.
+pub fn has_controller(controller: &str) -> bool {
+    let offered = std::fs::read_to_string(Path::new(ROOT).join("cgroup.controllers")).unwrap_or_default();
+    offered.split_ascii_whitespace().any(|name| name == controller)
+}
+
 /// Waits until no process is left in `group` or the deadline passes; tells whether it is empty or gone.
 pub fn wait_empty(group: &str, deadline: Instant) -> bool {
     loop {

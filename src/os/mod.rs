@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod group;
 pub mod lock;
 pub mod mount;
+pub mod ns;
 pub mod process;
 pub mod root;
 pub mod tree;

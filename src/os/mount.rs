@@ -51,6 +51,20 @@ fn unshare_mounts() -> Result<(), rustix::io::Errno> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
 }
 
+/// Says why no overlay can have its upper directory at `path`, if that is so.
+pub fn overlay_problem(path: &Path) -> Option<String> {
+    /// File systems that overlayfs does not take for its upper directory (kernel documentation, overlayfs.rst).
+    const UNFIT: [(i64, &str); 4] =
+        [(0x794c_7630, "overlayfs"), (0x6969, "nfs"), (0x6573_5546, "fuse"), (0x4d44, "vfat")];
+    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !known.lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay") {
+        return Some("overlay support: the kernel does not know overlayfs".into());
+    }
+    let found = rustix::fs::statfs(path).ok()?;
+    let (_, name) = UNFIT.iter().find(|(magic, _)| found.f_type == *magic)?;
+    Some(format!("unsupported filesystem: {name} at {}", path.display()))
+}
+
 /// Mounts `overlay`.
 ///
 /// # Errors

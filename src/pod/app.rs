@@ -162,7 +162,7 @@ pub fn runtime_app(
     let mut app = match (&image.app, &request.exec) {
         (Some(app), _) => app.clone(),
         (None, Some(_)) => App::new("0", "0"),
-        (None, None) => return Err(AppError::NoApp(request.image.clone())),
+        (None, None) => return Err(AppError::NoApp(request.image)),
     };
     if let Some(program) = &request.exec {
         app.exec = vec![program.clone()];
@@ -177,7 +177,7 @@ pub fn runtime_app(
         app.isolators.push(isolator.clone());
     }
     let labels = image.labels.clone();
-    let runtime = RuntimeImage { name: Some(image.name.clone()), id: request.image.clone(), labels };
+    let runtime = RuntimeImage { name: Some(image.name.clone()), id: request.image, labels };
     Ok(RuntimeApp { app: Some(app), ..RuntimeApp::new(name(request, image)?, runtime) })
 }
 
@@ -231,7 +231,7 @@ pub fn spec(
     root: &Root,
     restrictions: (Capabilities, Seccomp),
 ) -> Result<AppSpec, AppError> {
-    let Some(app) = &runtime.app else { return Err(AppError::NoApp(runtime.image.id.clone())) };
+    let Some(app) = &runtime.app else { return Err(AppError::NoApp(runtime.image.id)) };
     refuse_what_comes_later(&runtime.name, app, restrictions.1)?;
     let Some(first) = app.exec.first().filter(|program| !program.is_empty()) else {
         return Err(AppError::EmptyExec(image.name.to_string()));
@@ -299,7 +299,7 @@ fn refuse_what_comes_later(name: &AcName, app: &App, seccomp: Seccomp) -> Result
 fn working_directory(app: &App) -> Result<String, AppError> {
     match app.working_directory.as_str() {
         "" => Ok("/".to_owned()),
-        absolute if absolute.starts_with('/') => Ok(absolute.to_owned()),
+        absolute if absolute.starts_with('/') => Ok(cleaned(Path::new(absolute))),
         relative => Err(AppError::WorkingDirectory(relative.to_owned())),
     }
 }
@@ -343,7 +343,7 @@ fn program(first: &str, working_directory: &str, app: &App, root: &Root) -> Resu
     Err(AppError::NotFound { program: first.to_owned(), searched })
 }
 
-/// Takes `.` and `..` out of an absolute path as a shell would: systemd refuses them in the path of a program.
+/// Takes `.` and `..` out of an absolute path as a shell would: systemd refuses them.
 fn cleaned(path: &Path) -> String {
     let mut clean = PathBuf::from("/");
     for component in path.components() {

@@ -132,7 +132,7 @@ fn each<T: FnMut(Event<'_>)>(
     tell: &mut T,
     step: impl FnOnce(Pod<Ended>, &mut T) -> Result<(), GcError>,
 ) {
-    let done = match pods.hold_ended(uuid.clone(), place) {
+    let done = match pods.hold_ended(*uuid, place) {
         Ok(None) => Ok(()),
         Ok(Some(pod)) => step(pod, tell),
         Err(error) => Err(error.into()),
@@ -145,7 +145,7 @@ fn each<T: FnMut(Event<'_>)>(
 /// Marks an exited pod; its journal stays where `journalctl -m` finds it.
 fn mark(pod: Pod<Ended>) -> Result<(), GcError> {
     wait_for_payload(&pod)?;
-    let uuid = pod.uuid().clone();
+    let uuid = *pod.uuid();
     let marked = pod.mark()?;
     Ok(journal::link(&uuid, &marked.stage1_root())?)
 }
@@ -171,7 +171,7 @@ fn wait_for_payload(pod: &Pod<Ended>) -> Result<(), GcError> {
             if cgroup::wait_empty(group.trim(), Instant::now() + PAYLOAD_WAIT) {
                 Ok(())
             } else {
-                Err(GcError::Busy(pod.uuid().clone()))
+                Err(GcError::Busy(*pod.uuid()))
             }
         }
         _ => Ok(()),

@@ -8,6 +8,7 @@
 //!   cgroup                       control group of the supervisor, relative to the root of the hierarchy
 //!   overlay-prepared             present when apps' roots are overlays
 //!   capabilities-unbounded       present when apps have every capability
+//!   kernel-paths-open            present when apps may reach all kernel paths and devices
 //!   appsinfo/APP/manifest        copy of the image manifest
 //!   appsinfo/APP/treeStoreID     the tree below the app's root
 //!   overlay/TREE/upper/APP, overlay/TREE/work/APP
@@ -107,6 +108,11 @@ impl PodPaths {
     /// The mark that apps have every capability.
     pub fn unbounded(&self) -> PathBuf {
         self.dir.join("capabilities-unbounded")
+    }
+
+    /// The mark that apps may reach all kernel paths and devices.
+    pub fn kernel_paths_open(&self) -> PathBuf {
+        self.dir.join("kernel-paths-open")
     }
 
     /// What is remembered of an app's image.

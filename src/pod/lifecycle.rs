@@ -222,7 +222,7 @@ impl Pod<Preparing> {
         atomic::sync_filesystem(self.paths().dir())?;
         self.rename(Place::Prepared)?;
         self.discard_on_drop = false;
-        Ok(self.uuid.clone())
+        Ok(self.uuid)
     }
 
     /// Moves the pod to `run`, its lock held: from now on others see it running.
@@ -270,7 +270,7 @@ impl Pod<Ended> {
 impl<P: Phase> Pod<P> {
     fn start(&mut self, origin: Origin) -> Running {
         self.discard_on_drop = false;
-        Running { pods: self.pods.clone(), uuid: self.uuid.clone(), lock: self.lock.take(), origin }
+        Running { pods: self.pods.clone(), uuid: self.uuid, lock: self.lock.take(), origin }
     }
 }
 
@@ -369,13 +369,13 @@ mod tests {
     fn a_pod_is_in_one_place_after_each_move() {
         let (_data, pods) = pods();
         let new = pods.create().unwrap();
-        let uuid = new.uuid().clone();
+        let uuid = *new.uuid();
         assert_eq!(where_is(&pods, &uuid), [Place::Prepare]);
         new.into_prepared().unwrap();
         assert_eq!(where_is(&pods, &uuid), [Place::Prepared]);
-        let running = pods.hold_prepared(uuid.clone()).unwrap().expect("free").into_running().unwrap();
+        let running = pods.hold_prepared(uuid).unwrap().expect("free").into_running().unwrap();
         assert_eq!(where_is(&pods, &uuid), [Place::Run]);
-        assert!(pods.hold_ended(uuid.clone(), Place::Run).unwrap().is_none(), "a running pod is locked");
+        assert!(pods.hold_ended(uuid, Place::Run).unwrap().is_none(), "a running pod is locked");
         drop(running);
         assert_eq!(where_is(&pods, &uuid), [Place::Prepared], "a pod that did not start is prepared again");
     }
@@ -384,12 +384,12 @@ mod tests {
     fn an_unfinished_pod_leaves_nothing() {
         let (_data, pods) = pods();
         let new = pods.create().unwrap();
-        let uuid = new.uuid().clone();
+        let uuid = *new.uuid();
         std::fs::write(new.paths().manifest(), "{}").unwrap();
         drop(new);
         assert_eq!(where_is(&pods, &uuid), []);
         let running = pods.create().unwrap().into_running().unwrap();
-        let uuid = running.uuid().clone();
+        let uuid = *running.uuid();
         drop(running);
         assert_eq!(where_is(&pods, &uuid), []);
     }
@@ -398,9 +398,9 @@ mod tests {
     fn an_ended_pod_is_marked_then_removed() {
         let (_data, pods) = pods();
         let uuid = pods.create().unwrap().into_prepared().unwrap();
-        pods.hold_ended(uuid.clone(), Place::Prepared).unwrap().expect("free").mark().unwrap();
+        pods.hold_ended(uuid, Place::Prepared).unwrap().expect("free").mark().unwrap();
         assert_eq!(where_is(&pods, &uuid), [Place::ExitedGarbage]);
-        pods.hold_ended(uuid.clone(), Place::ExitedGarbage).unwrap().expect("free").remove().unwrap();
+        pods.hold_ended(uuid, Place::ExitedGarbage).unwrap().expect("free").remove().unwrap();
         assert_eq!(where_is(&pods, &uuid), []);
     }
 }

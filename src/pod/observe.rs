@@ -236,7 +236,7 @@ pub fn pod(pods: &PodsDir, uuid: &PodUuid) -> Result<Observed, ObserveError> {
             }
         }
     }
-    Err(ObserveError::Gone(uuid.clone()))
+    Err(ObserveError::Gone(*uuid))
 }
 
 /// Looks at every pod that has a name, in the order of the UUIDs, and collects those that can't be looked at.
@@ -324,7 +324,7 @@ fn look(uuid: &PodUuid, place: Place, locked: bool, paths: PodPaths) -> Observed
     let has_started = matches!(place, Place::Run | Place::ExitedGarbage | Place::Garbage);
     let supervisor = std::fs::read_to_string(paths.supervisor()).ok().and_then(|text| text.parse().ok());
     Observed {
-        uuid: uuid.clone(),
+        uuid: *uuid,
         state,
         created: modified(&paths.created()),
         started: has_started.then(|| modified(&paths.supervisor())).flatten(),
@@ -358,7 +358,7 @@ fn apps(uuid: &PodUuid, state: State, paths: &PodPaths) -> Result<Vec<ObservedAp
         .iter()
         .map(|app| ObservedApp {
             image_name: image_name(paths, &app.name),
-            image_id: app.image.id.clone(),
+            image_id: app.image.id,
             end: matches!(
                 state,
                 State::Running | State::Exited | State::ExitedGarbage | State::ExitedDeleting
@@ -384,7 +384,7 @@ pub fn manifest(uuid: &PodUuid, paths: &PodPaths) -> Result<PodManifest, Observe
     let path = paths.manifest();
     let bytes = std::fs::read(&path).map_err(SysError::on("reading", &path))?;
     PodManifest::from_json(&bytes)
-        .map_err(|error| ObserveError::Manifest { uuid: uuid.clone(), reason: error.to_string() })
+        .map_err(|error| ObserveError::Manifest { uuid: *uuid, reason: error.to_string() })
 }
 
 fn image_name(paths: &PodPaths, app: &AcName) -> Option<String> {

@@ -15,9 +15,10 @@ use crate::appc::name::AcName;
 use crate::appc::pod_manifest::PodManifest;
 use crate::appc::semver::SemVer;
 use crate::image::store::{Store, StoreError, TreeId};
-use crate::os::{Hint, SysError, atomic, root::Root, tree};
+use crate::os::{Hint, SysError, atomic, cgroup, mount, root::Root, tree};
 use crate::stage1::plan::{self, AppSpec, KernelPaths, PlanError, PodSpec};
 use crate::stage1::root;
+use crate::systemd::unit::name::VariableName;
 
 /// Says that the pod can't change its apps while it runs (spec pods.md 3.1).
 const MUTABLE: &str = "coreos.com/rkt/stage1/mutable";
@@ -109,14 +110,15 @@ struct Prepared {
     spec: AppSpec,
 }
 
-/// Fills the new pod `pod`.
+/// Fills the new pod `pod`, and returns what the user should know about it.
 ///
 /// # Errors
 /// When an image, a value or the disk does not allow it; dropping the pod then removes all of it.
 ///
 /// # Locking
 /// Holds the store shared against the collection of trees until the pod says which it uses.
-pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result<(), PrepareError> {
+pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result<Vec<String>, PrepareError> {
+    let mut notices = Vec::new();
     let _trees_stay = store.hold()?;
     let paths = pod.paths();
     let created = paths.created();
@@ -138,15 +140,23 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
         let tree_rootfs = store.tree_rootfs(&tree);
         let root = Root::open(&tree_rootfs)?;
         let restrictions = (request.restrictions.capabilities, request.restrictions.seccomp);
-        let spec = app::spec(&runtime, &image, &root, restrictions)?;
+        let mut spec = app::spec(&runtime, &image, &root, restrictions)?;
+        notices.extend(leave_out_what_can_not_be(&mut spec));
         let manifest_bytes = store.manifest_bytes(&wanted.image)?;
         store.used(&wanted.image)?;
         apps.push(Prepared { manifest: image, manifest_bytes, tree, tree_rootfs, spec });
         manifest.apps.push(runtime);
     }
 
+    let roots = match (request.roots, mount::overlay_problem(paths.dir())) {
+        (Roots::Overlay, Some(problem)) => {
+            notices.push(format!("disabling overlay support: \"{problem}\""));
+            Roots::Copy
+        }
+        (wanted, _) => wanted,
+    };
     let spec = PodSpec {
-        uuid: pod.uuid().clone(),
+        uuid: *pod.uuid(),
         hostname: request.hostname.clone().unwrap_or_else(|| plan::nspawn::machine_name(pod.uuid())),
         os_release: os_release()?,
         apps: apps.iter().map(|app| app.spec.clone()).collect(),
@@ -158,19 +168,46 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
     root::write(&stage1, &entries)?;
     for app in &apps {
         remember(&paths, app)?;
-        make_root(&paths, app, request.roots)?;
+        make_root(&paths, app, roots)?;
     }
-    if request.roots == Roots::Overlay {
-        let mark = paths.overlay_prepared();
-        std::fs::write(&mark, "").map_err(SysError::on("creating", &mark))?;
-    }
-    if request.restrictions.capabilities == Capabilities::Unbounded {
-        let mark = paths.unbounded();
-        std::fs::write(&mark, "").map_err(SysError::on("creating", &mark))?;
+    let restrictions = request.restrictions;
+    for (holds, mark) in [
+        (roots == Roots::Overlay, paths.overlay_prepared()),
+        (restrictions.capabilities == Capabilities::Unbounded, paths.unbounded()),
+        (restrictions.kernel_paths == KernelPaths::Open, paths.kernel_paths_open()),
+    ] {
+        if holds {
+            std::fs::write(&mark, "").map_err(SysError::on("creating", &mark))?;
+        }
     }
     // The manifest comes last: a pod that has one has everything else.
     atomic::write_synced(&paths.manifest(), manifest.to_json().as_bytes(), 0o640)?;
-    Ok(())
+    Ok(notices)
+}
+
+/// Takes out of `app` what this host's systemd or kernel can't give it, and says so.
+fn leave_out_what_can_not_be(app: &mut AppSpec) -> Vec<String> {
+    let mut notices = Vec::new();
+    app.environment.retain(|(name, _)| {
+        let possible = name.parse::<VariableName>().is_ok();
+        if !possible {
+            let app = &app.name;
+            notices.push(format!("app \"{app}\": systemd can't set the variable \"{name}\", it is left out"));
+        }
+        possible
+    });
+    let disabled = |resource: &str| {
+        format!("warning: {resource} isolator set but support disabled in the kernel, skipping")
+    };
+    if app.memory_max.is_some() && !cgroup::has_controller("memory") {
+        app.memory_max = None;
+        notices.push(disabled("resource/memory"));
+    }
+    if app.cpu_millicores.is_some() && !cgroup::has_controller("cpu") {
+        app.cpu_millicores = None;
+        notices.push(disabled("resource/cpu"));
+    }
+    notices
 }
 
 fn mutable() -> Annotation {

@@ -9,13 +9,22 @@ use super::layout::PodPaths;
 use super::lifecycle::{MoveError, Pod, Prepared, Preparing, Running};
 use super::observe::{self, ObserveError};
 use crate::appc::pod_uuid::PodUuid;
-use crate::image::store::TreeId;
+use crate::image::store::{Store, TreeId};
 use crate::os::process::{ProcessId, become_program};
-use crate::os::{Hint, SysError, atomic, cgroup, mount};
+use crate::os::{Hint, SysError, atomic, cgroup, mount, ns};
 use crate::stage1::journal;
-use crate::stage1::plan::nspawn::{self, NSPAWN, Network, Registration, Start};
-use crate::systemd::bus::{BusError, Machined, ScopeRequest, SystemBus};
+use crate::stage1::plan::nspawn::{self, NSPAWN, Registration, Start};
+use crate::systemd::bus::{BusError, Devices, Machined, ScopeRequest, SystemBus};
 use crate::systemd::unit_name::{UnitName, UnitNameError};
+
+/// The network of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// A loopback device of its own and nothing else.
+    None,
+    /// The host's.
+    Host,
+}
 
 /// Limits of a pod as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,8 +38,6 @@ pub struct PodLimits {
 /// How a pod is started.
 #[derive(Debug, Clone)]
 pub struct StartRequest {
-    /// The directory with the trees of images.
-    pub trees: PathBuf,
     /// Its host name; by default what it was prepared with.
     pub hostname: Option<String>,
     /// Its network.
@@ -157,8 +164,14 @@ impl Startable for Pod<Prepared> {
 /// Becomes the supervisor of `pod`; returns only when that failed, and the pod is as it was before, or gone if new.
 ///
 /// `notice` is told what the user should know.
-pub fn start<P: Startable>(host: Host, pod: P, request: &StartRequest, notice: impl Fn(&str)) -> RunError {
-    match ready(host, &pod, request, notice) {
+pub fn start<P: Startable>(
+    host: Host,
+    pod: P,
+    store: &Store,
+    request: &StartRequest,
+    notice: impl Fn(&str),
+) -> RunError {
+    match ready(host, &pod, store, request, notice) {
         Err(error) => error,
         Ok(registration) => match launch(pod, request, registration) {
             Ok(never) => match never {},
@@ -171,21 +184,22 @@ pub fn start<P: Startable>(host: Host, pod: P, request: &StartRequest, notice: i
 fn ready<P: Startable>(
     host: Host,
     pod: &P,
+    store: &Store,
     request: &StartRequest,
     notice: impl Fn(&str),
 ) -> Result<Registration, RunError> {
     let paths = pod.paths();
-    let mounts = mounts(pod, request)?;
+    let mounts = mounts(pod, store)?;
     if let Some(hostname) = &request.hostname {
         atomic::write(&paths.stage1_root().join("etc/hostname"), format!("{hostname}\n").as_bytes(), 0o644)?;
     }
     let own_service = own_service(request.systemd_exec_pid.as_deref())?;
     let (machined, mounted) = match own_service {
         Some(unit) if request.limits != PodLimits::default() => return Err(RunError::LimitsInService(unit)),
-        Some(_) => (host.bus.start_machined(), mount_all(&mounts)),
+        Some(_) => (host.bus.start_machined(), isolate(request.network, &mounts)),
         None => {
             let (machined, mounted) =
-                host.bus.start_scope(&scope(pod.uuid(), request)?, || mount_all(&mounts));
+                host.bus.start_scope(&scope(pod, request)?, || isolate(request.network, &mounts));
             (machined?, mounted)
         }
     };
@@ -219,14 +233,13 @@ fn launch<P: Startable>(
         stage1_root: &stage1_root,
         rkt: &rkt,
         hostname: &hostname,
-        network: request.network,
         registration,
         notify_socket: request.notify_socket.as_deref(),
         every_capability: paths.unbounded().exists(),
         debug: request.debug,
     });
     log::debug!("executing {} {}", program.path.display(), program.args.join(" "));
-    let uuid = running.uuid().clone();
+    let uuid = *running.uuid();
     let error = running.hand_over(|lock| become_program(&program, lock));
     journal::unlink(&uuid)?;
     Err(error.into())
@@ -250,12 +263,14 @@ fn own_service(systemd_exec_pid: Option<&str>) -> Result<Option<String>, SysErro
     Ok((unit.ends_with(".service") && !of_a_user).then(|| unit.to_owned()))
 }
 
-fn scope(uuid: &PodUuid, request: &StartRequest) -> Result<ScopeRequest, UnitNameError> {
+fn scope<P: Startable>(pod: &P, request: &StartRequest) -> Result<ScopeRequest, UnitNameError> {
+    let uuid = pod.uuid();
     let machine = nspawn::machine_name(uuid);
     Ok(ScopeRequest {
         unit: UnitName::machine_scope(&machine)?,
         description: format!("rkt pod {uuid}"),
         pid: std::process::id(),
+        devices: if pod.paths().kernel_paths_open().exists() { Devices::Any } else { Devices::Usual },
         memory_max: request.limits.memory_max,
         cpu_quota_per_second_usec: request.limits.cpu_millicores.map(|millicores| millicores * 1000),
     })
@@ -268,7 +283,7 @@ enum AppMount {
     OnItself(PathBuf),
 }
 
-fn mounts<P: Startable>(pod: &P, request: &StartRequest) -> Result<Vec<AppMount>, RunError> {
+fn mounts<P: Startable>(pod: &P, store: &Store) -> Result<Vec<AppMount>, RunError> {
     let paths = pod.paths();
     let manifest = observe::manifest(pod.uuid(), &paths)?;
     let overlays = paths.overlay_prepared().exists();
@@ -290,7 +305,7 @@ fn mounts<P: Startable>(pod: &P, request: &StartRequest) -> Result<Vec<AppMount>
                 )
             })?;
             Ok(AppMount::Overlay(mount::Overlay {
-                lower: request.trees.join(tree.to_string()).join("rootfs"),
+                lower: store.tree_rootfs(&tree),
                 upper: paths.overlay_upper(&tree, &app.name),
                 work: paths.overlay_work(&tree, &app.name),
                 target,
@@ -299,7 +314,12 @@ fn mounts<P: Startable>(pod: &P, request: &StartRequest) -> Result<Vec<AppMount>
         .collect()
 }
 
-fn mount_all(mounts: &[AppMount]) -> Result<(), SysError> {
+/// Enters the namespaces that the pod gets from its supervisor, and mounts the apps' roots in there.
+fn isolate(network: Network, mounts: &[AppMount]) -> Result<(), SysError> {
+    match network {
+        Network::None => ns::enter_new_network()?,
+        Network::Host => {}
+    }
     mount::enter_own_namespace()?;
     mounts.iter().try_for_each(|mount| match mount {
         AppMount::Overlay(overlay) => mount::overlay(overlay),

@@ -88,10 +88,21 @@ pub struct ScopeRequest {
     pub description: String,
     /// The process that becomes the pod's supervisor.
     pub pid: u32,
+    /// Whether only the usual pseudo devices may be opened or made (`DevicePolicy=closed`).
+    pub devices: Devices,
     /// Memory that all processes of the pod may use together, in bytes (`MemoryMax=`).
     pub memory_max: Option<u64>,
     /// Processor time that they may use together, in microseconds per second (`CPUQuotaPerSecUSec=`).
     pub cpu_quota_per_second_usec: Option<u64>,
+}
+
+/// Which device nodes the processes of a scope may open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Devices {
+    /// null, zero, full, random, urandom, tty, pseudo terminals, tun and fuse, as nspawn's own scopes have it.
+    Usual,
+    /// All.
+    Any,
 }
 
 /// Whether machined will know the pod.
@@ -196,13 +207,21 @@ impl SystemBus {
             ("CollectMode", "inactive-or-failed".into()),
             ("PIDs", vec![scope.pid].into()),
         ];
+        match scope.devices {
+            Devices::Usual => {
+                let allowed = [("char-pts", "rw"), ("/dev/net/tun", "rwm"), ("/dev/fuse", "rwm")];
+                properties.push(("DevicePolicy", "closed".into()));
+                properties.push(("DeviceAllow", allowed.to_vec().into()));
+            }
+            Devices::Any => {}
+        }
         if let Some(bytes) = scope.memory_max {
             properties.push(("MemoryMax", bytes.into()));
         }
         if let Some(quota) = scope.cpu_quota_per_second_usec {
             properties.push(("CPUQuotaPerSecUSec", quota.into()));
         }
-        let job = manager.start_transient_unit(&scope.unit.to_string(), "fail", &properties, &[]).await?;
+        let job = manager.start_transient_unit(scope.unit.as_ref(), "fail", &properties, &[]).await?;
         while let Some(signal) = removed.next().await {
             let ended = signal.args()?;
             if *ended.job() == job {

@@ -11,15 +11,6 @@ use crate::stage1::inside::PROGRAM;
 /// Where systemd-nspawn is, on every distribution with a merged /usr.
 pub const NSPAWN: &str = "/usr/bin/systemd-nspawn";
 
-/// The network of a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Network {
-    /// A loopback device of its own and nothing else.
-    None,
-    /// The host's.
-    Host,
-}
-
 /// Whether machined is asked to register the pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
@@ -40,8 +31,6 @@ pub struct Start<'a> {
     pub rkt: &'a Path,
     /// The pod's host name.
     pub hostname: &'a str,
-    /// Its network.
-    pub network: Network,
     /// Whether machined knows it.
     pub registration: Registration,
     /// The caller's `NOTIFY_SOCKET`, to which the pod's readiness is passed on (sd_notify(3)).
@@ -53,6 +42,9 @@ pub struct Start<'a> {
 }
 
 /// Returns the supervisor's program: every flag is one that systemd 252 has.
+///
+/// The network is the caller's: who wants another one for the pod enters it before. nspawn's own `--private-network`
+/// would show the pod a cut /sys, in which journald finds no reason to put the time before console lines.
 pub fn program(start: &Start<'_>) -> Program {
     let machine = machine_name(start.uuid);
     let mut args: Vec<String> = ["--quiet", "--keep-unit", "--boot", "--settings=no", "--console=read-only"]
@@ -67,9 +59,6 @@ pub fn program(start: &Start<'_>) -> Program {
     args.push(format!("--notify-ready={}", if start.notify_socket.is_some() { "yes" } else { "no" }));
     if start.registration == Registration::Unregistered {
         args.push("--register=no".into());
-    }
-    if start.network == Network::None {
-        args.push("--private-network".into());
     }
     if start.every_capability {
         args.push("--capability=all".into());

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::nspawn::{Network, Registration, Start, program};
+use super::nspawn::{Registration, Start, program};
 use super::{AppSpec, EntryKind, KernelPaths, PodSpec, entries};
 use crate::appc::capability::CapabilitySet;
 use crate::golden::assert_golden;
@@ -111,7 +111,6 @@ fn the_command_of_the_supervisor() {
         stage1_root: Path::new("/var/lib/rkt/pods/run/UUID/stage1/rootfs"),
         rkt: Path::new("/opt/a:b/rkt"),
         hostname: "web",
-        network: Network::None,
         registration: Registration::Unregistered,
         notify_socket: Some("/run/systemd/notify"),
         every_capability: false,

@@ -10,7 +10,7 @@ use crate::stage1::inside::{FAILED, PROGRAM};
 use crate::stage1::status::{READY, STATUS_DIR, SUPERVISOR_STATUS};
 use crate::systemd::unit::exec::{Argument, Exec, OnFailure};
 use crate::systemd::unit::name::{CapabilitySet, VariableNames};
-use crate::systemd::unit::path::{Bind, BindPath, ListenPath, LiteralPath, UnitPath};
+use crate::systemd::unit::path::{Bind, BindPath, IfMissing, ListenPath, LiteralPath, RootPaths, UnitPath};
 use crate::systemd::unit::stream::{ListenAddress, StandardInput, StandardOutput};
 use crate::systemd::unit::value::{
     Action, Bytes, Capability, CpuQuota, CpuWeight, DescriptorCount, Id, KillMode, Mode, NotifyAccess,
@@ -150,7 +150,7 @@ fn process(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
 
 /// Variables that the pod's systemd would add to the app's own.
 fn unset_variables(app: &AppSpec) -> Result<VariableNames, ValueError> {
-    const SYSTEMD_ADDS: [&str; 2] = ["LANG", "MEMORY_PRESSURE_WRITE"];
+    const SYSTEMD_ADDS: [&str; 4] = ["LANG", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "TERM"];
     let set = |name: &str| app.environment.iter().any(|(own, _)| own == name);
     SYSTEMD_ADDS.into_iter().filter(|name| !set(name)).map(str::parse).collect()
 }
@@ -197,15 +197,35 @@ fn sandbox(pod: &PodSpec, app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
             Setting::ProtectKernelTunables(true),
             Setting::ProtectControlGroups(true),
             Setting::ProtectKernelLogs(true),
+            Setting::InaccessiblePaths(hidden_paths()?),
             // The one file system of an app on which a device node that it makes could be opened.
             Setting::ReadOnlyPaths([path("/dev")?].into_iter().collect()),
-            Setting::ReadWritePaths([path("/dev/shm")?, path("/dev/mqueue")?].into_iter().collect()),
+            Setting::ReadWritePaths(
+                [path("/dev/shm")?, path("/dev/pts")?, path("/dev/mqueue")?].into_iter().collect(),
+            ),
         ]);
     }
     if app.read_only_root {
         settings.push(Setting::ReadOnlyPaths([path("/")?].into_iter().collect()));
     }
     Ok(settings)
+}
+
+/// What no app has a use for (spec pods.md 3.9); what this kernel has not is left out.
+fn hidden_paths() -> Result<RootPaths, ValueError> {
+    const HIDDEN: [&str; 10] = [
+        "/proc/config.gz",
+        "/proc/kallsyms",
+        "/proc/kcore",
+        "/proc/kmem",
+        "/proc/mem",
+        "/proc/sched_debug",
+        "/sys/firmware",
+        "/sys/hypervisor",
+        "/sys/module",
+        "/sys/power",
+    ];
+    HIDDEN.into_iter().map(|path| Ok((IfMissing::Skip, UnitPath::new(path)?))).collect()
 }
 
 /// The mark of an app that ended well: systemd makes the FIFO itself, nothing is forked.

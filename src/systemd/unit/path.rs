@@ -167,25 +167,19 @@ impl IfMissing {
     }
 }
 
-/// Several paths, as in `InaccessiblePaths=`; an empty list adds nothing and is not written.
+/// Several paths, as in `Symlinks=`; an empty list adds nothing and is not written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Paths(Vec<(IfMissing, UnitPath)>);
+pub struct Paths(Vec<UnitPath>);
 
 impl FromIterator<UnitPath> for Paths {
     fn from_iter<I: IntoIterator<Item = UnitPath>>(paths: I) -> Self {
-        paths.into_iter().map(|path| (IfMissing::Fail, path)).collect()
-    }
-}
-
-impl FromIterator<(IfMissing, UnitPath)> for Paths {
-    fn from_iter<I: IntoIterator<Item = (IfMissing, UnitPath)>>(paths: I) -> Self {
         Self(paths.into_iter().collect())
     }
 }
 
 impl Value for Paths {
     fn render(&self) -> String {
-        joined(self.0.iter().map(|(missing, path)| format!("{}{}", missing.sign(), path.render_word())))
+        joined(self.0.iter().map(UnitPath::render_word))
     }
 
     fn syntax(&self) -> Syntax {
@@ -193,10 +187,52 @@ impl Value for Paths {
     }
 
     fn meaning(&self, instance: &str) -> Vec<Vec<u8>> {
-        self.0
-            .iter()
-            .map(|(missing, path)| format!("{}{}", missing.sign(), path.text(instance)).into_bytes())
-            .collect()
+        self.0.iter().map(|path| path.text(instance).into_bytes()).collect()
+    }
+
+    fn uses_instance(&self) -> bool {
+        self.0.iter().any(UnitPath::uses_instance)
+    }
+
+    fn adds_nothing(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Paths of a unit's own view (`ReadOnlyPaths=` and the like), written with the sign `+` that makes them relative to
+/// its `RootDirectory=`: without it they would be the pod's, and protect nothing (systemd.exec(5)).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RootPaths(Vec<(IfMissing, UnitPath)>);
+
+impl RootPaths {
+    fn parts(&self, form: impl Fn(&UnitPath) -> String) -> impl Iterator<Item = String> {
+        self.0.iter().map(move |(missing, path)| format!("{}+{}", missing.sign(), form(path)))
+    }
+}
+
+impl FromIterator<UnitPath> for RootPaths {
+    fn from_iter<I: IntoIterator<Item = UnitPath>>(paths: I) -> Self {
+        paths.into_iter().map(|path| (IfMissing::Fail, path)).collect()
+    }
+}
+
+impl FromIterator<(IfMissing, UnitPath)> for RootPaths {
+    fn from_iter<I: IntoIterator<Item = (IfMissing, UnitPath)>>(paths: I) -> Self {
+        Self(paths.into_iter().collect())
+    }
+}
+
+impl Value for RootPaths {
+    fn render(&self) -> String {
+        joined(self.parts(UnitPath::render_word))
+    }
+
+    fn syntax(&self) -> Syntax {
+        Syntax::Paths
+    }
+
+    fn meaning(&self, instance: &str) -> Vec<Vec<u8>> {
+        self.parts(|path| path.text(instance)).map(String::into_bytes).collect()
     }
 
     fn uses_instance(&self) -> bool {

@@ -10,7 +10,7 @@ use super::exec::{Exec, Variable};
 use super::name::{
     CapabilitySet, Errno, Identifier, Line, SocketUnits, SystemCallFilter, Units, VariableNames,
 };
-use super::path::{Bind, DeviceRule, ListenPath, LiteralPath, Paths, UnitPath};
+use super::path::{Bind, DeviceRule, ListenPath, LiteralPath, Paths, RootPaths, UnitPath};
 use super::stream::{ListenAddress, StandardInput, StandardOutput};
 use super::value::{
     Action, Architectures, Bytes, CollectMode, CpuQuota, CpuWeight, DescriptorCount, DevicePolicy,
@@ -139,9 +139,9 @@ settings! {
         one SyslogIdentifier(Identifier),
         many BindPaths(Bind),
         many BindReadOnlyPaths(Bind),
-        many ReadWritePaths(Paths),
-        many ReadOnlyPaths(Paths),
-        many InaccessiblePaths(Paths),
+        many ReadWritePaths(RootPaths),
+        many ReadOnlyPaths(RootPaths),
+        many InaccessiblePaths(RootPaths),
         one MountFlags(MountPropagation),
         one PrivateTmp(bool),
         one PrivateDevices(bool),

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::exec::{Argument, Exec, OnFailure, Variable};
 use super::name::{CapabilitySet, Line, SystemCall, SystemCallFilter, Units};
 use super::path::{
-    Bind, BindPath, DeviceRule, IfMissing, ListenPath, LiteralPath, Paths, StreamPath, Submounts, UnitPath,
+    Bind, BindPath, DeviceRule, IfMissing, ListenPath, LiteralPath, RootPaths, StreamPath, Submounts,
+    UnitPath,
 };
 use super::stream::{ListenAddress, StandardInput, StandardOutput};
 use super::value::{
@@ -147,7 +148,7 @@ fn every_setting_stands_in_a_golden_file() {
 fn every_service_setting() -> Unit {
     let exec = || Exec::new("/bin/true", arguments(&["a b"])).unwrap();
     let paths =
-        |texts: &[&str]| -> Paths { texts.iter().map(|text| (IfMissing::Skip, path(text))).collect() };
+        |texts: &[&str]| -> RootPaths { texts.iter().map(|text| (IfMissing::Skip, path(text))).collect() };
     let names = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let calls = ["@system-service", "read", "write"].map(|call| call.parse().unwrap()).to_vec();
     let id = |number| Id::new(number).unwrap();
@@ -273,7 +274,7 @@ fn every_reference() -> Unit {
 
 #[test]
 fn values_are_written_in_the_form_that_systemd_takes() {
-    let paths = |list: &[&str]| list.iter().map(|text| path(text)).collect::<Paths>();
+    let paths = |list: &[&str]| list.iter().map(|text| path(text)).collect::<RootPaths>();
     let variable = Variable::new("A".parse().unwrap(), Argument::new("b c\n%").unwrap());
     let table = [
         (Setting::RemainAfterExit(false), "no"),
@@ -295,7 +296,7 @@ fn values_are_written_in_the_form_that_systemd_takes() {
         (Setting::WorkingDirectory(path("/a\\")), "/a\\/"),
         (Setting::WorkingDirectory(path("/a\\b ~c")), "/a\\b ~c"),
         (Setting::TTYPath(UnitPath::around_instance("/dev/pts/", "").unwrap()), "/dev/pts/%I"),
-        (Setting::ReadOnlyPaths(paths(&["/a b", "/c\"\\d", "/e%"])), r#""/a b" "/c\"\\d" /e%%"#),
+        (Setting::ReadOnlyPaths(paths(&["/a b", "/c\"\\d", "/e%"])), r#"+"/a b" +"/c\"\\d" +/e%%"#),
         (Setting::BindPaths(bind("/a:b", "/c").if_missing(IfMissing::Skip)), r#"-"/a:b":/c"#),
         (Setting::BindPaths(bind("/a", "/a").submounts(Submounts::Hidden)), "/a:/a:norbind"),
         (Setting::Environment(variable), r#""A=b c\x0a%%""#),
@@ -464,7 +465,7 @@ proptest! {
         let simple = format!("/{}", parts.collect::<Vec<_>>().join("/"));
         let whole = words_of(Setting::WorkingDirectory(path.clone()), read::Syntax::Expanded).concat();
         prop_assert_eq!(if simple == "/" { "/" } else { whole.trim_end_matches('/') }, &simple);
-        prop_assert_eq!(words_of(Setting::ReadOnlyPaths([path.clone()].into_iter().collect()), read::Syntax::Paths), [simple.as_str()]);
+        prop_assert_eq!(words_of(Setting::ReadOnlyPaths([path.clone()].into_iter().collect()), read::Syntax::Paths), [format!("+{simple}")]);
         if let Ok(source) = BindPath::new(path) {
             let target = BindPath::new(UnitPath::new("/t:x").unwrap()).unwrap();
             let bind = Setting::BindPaths(Bind::new(source, target).submounts(Submounts::Hidden));

@@ -1,0 +1,3 @@
+//! The commands about images, and how an image is found.
+
+pub mod find;

@@ -1,0 +1,24 @@
+//! `rkt run-prepared` (spec cli.md 1.2.3).
+
+use super::wishes;
+use crate::cli::image_args::AppFlags;
+use crate::cli::pod_flags::RunPreparedFlags;
+use crate::cli::{CliError, Context, Exit, output};
+use crate::image::store::Store;
+use crate::pod::lifecycle::PodsDir;
+use crate::pod::observe;
+use crate::pod::run::{self, Host};
+
+/// Becomes the supervisor of a prepared pod.
+pub fn run(args: RunPreparedFlags, ctx: &Context) -> Result<Exit, CliError> {
+    let pods = PodsDir::new(ctx.data_dir());
+    let uuid = observe::resolve(&pods, &args.uuid)
+        .map_err(|error| CliError::new("problem retrieving pod").because(error))?;
+    let start = wishes::start_request(&args.start, &AppFlags::default(), ctx)?;
+    let host = Host::check().map_err(|error| CliError::new("cannot run a pod here").because(error))?;
+    let held = pods.hold_prepared(uuid).map_err(|error| CliError::new("cannot get pod").because(error))?;
+    let Some(pod) = held else { return Err(CliError::new(format!("pod \"{uuid}\" is not prepared"))) };
+    let store = Store::look(ctx.data_dir());
+    let error = run::start(host, pod, &store, &start, |text| output::message(text));
+    Err(CliError::new("error starting the pod").because(error))
+}

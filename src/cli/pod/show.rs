@@ -1,0 +1,97 @@
+//! How a pod is shown: the fields of `list` and `status`, as text and as JSON (spec cli.md 1.2.4, 1.2.5).
+//!
+//! The JSON has its own structs, apart from what is on disk.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::pod::observe::{Observed, ObservedApp, State};
+
+/// A pod in JSON.
+#[derive(Debug, Serialize)]
+pub struct PodJson {
+    name: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    app_names: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    apps: Vec<AppJson>,
+    /// Seconds since the epoch.
+    created_at: i64,
+    /// Seconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<i64>,
+}
+
+/// An app in JSON.
+#[derive(Debug, Serialize)]
+struct AppJson {
+    name: String,
+    state: &'static str,
+    /// Nanoseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<i64>,
+    /// Nanoseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<i64>,
+    /// Nanoseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<u8>,
+    image_id: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    user_annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    user_labels: BTreeMap<String, String>,
+}
+
+impl PodJson {
+    /// Shows `pod`; apps that can't be read are left out, and reported elsewhere.
+    pub fn new(pod: &Observed) -> Self {
+        let apps: &[ObservedApp] = pod.apps.as_deref().unwrap_or_default();
+        Self {
+            name: pod.uuid.to_string(),
+            state: pod.state.as_str(),
+            app_names: apps.iter().map(|app| app.name.to_string()).collect(),
+            apps: apps.iter().map(|app| app_json(pod, app)).collect(),
+            created_at: pod.created.map_or(0, |time| timestamp(time).as_second()),
+            started_at: pod.started.map(|time| timestamp(time).as_second()),
+        }
+    }
+}
+
+fn app_json(pod: &Observed, app: &ObservedApp) -> AppJson {
+    let state = match (app.end, pod.state) {
+        (Some(_), _) => "exited",
+        (None, State::Running) => "running",
+        (None, State::Embryo | State::Preparing | State::AbortedPrepare | State::Prepared) => "created",
+        (
+            None,
+            State::Deleting | State::ExitedDeleting | State::Exited | State::ExitedGarbage | State::Garbage,
+        ) => "exited",
+    };
+    AppJson {
+        name: app.name.to_string(),
+        state,
+        created_at: pod.created.map(nanoseconds),
+        started_at: pod.started.map(nanoseconds),
+        finished_at: app.end.and_then(|end| end.finished).map(nanoseconds),
+        exit_code: app.end.map(|end| end.exit_code),
+        image_id: app.image_id.to_string(),
+        user_annotations: app.user_annotations.iter().cloned().collect(),
+        user_labels: app.user_labels.iter().cloned().collect(),
+    }
+}
+
+/// A time of the file system as jiff has it, bounded by what that can hold.
+pub fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or(if time < UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX })
+}
+
+fn nanoseconds(time: SystemTime) -> i64 {
+    i64::try_from(timestamp(time).as_nanosecond()).unwrap_or(i64::MAX)
+}

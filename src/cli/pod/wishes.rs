@@ -1,0 +1,168 @@
+//! From flags to what the pod room is asked for; here the environment and the host's size are read.
+
+use crate::appc::isolator::{Isolator, Resource};
+use crate::appc::quantity::Quantity;
+use crate::cli::args::KeyValue;
+use crate::cli::image_args::{AppFlags, ImageArg, ParsedImages};
+use crate::cli::pod_flags::{Net, PrepareFlags, StartFlags, environment_file};
+use crate::cli::{CliError, Context, Insecure, image, output};
+use crate::image::store::Store;
+use crate::os::SysError;
+use crate::pod::app::{AppRequest, Capabilities, PodEnvironment, Seccomp};
+use crate::pod::prepare::{PodRequest, Restrictions, Roots};
+use crate::pod::run::{Network, PodLimits, StartRequest};
+use crate::stage1::plan::KernelPaths;
+
+/// What `run` and `prepare` have in common.
+pub struct Wishes<'a> {
+    /// The flags.
+    pub flags: &'a PrepareFlags,
+    /// The pod's host name, if said.
+    pub hostname: Option<String>,
+}
+
+impl Wishes<'_> {
+    /// Finds the images, importing files, and collects what is wanted of each.
+    ///
+    /// # Errors
+    /// When an image is not to be had, or an environment file is unreadable.
+    pub fn pod_request(
+        &self,
+        images: &ParsedImages<AppFlags>,
+        store: &Store,
+        ctx: &Context,
+    ) -> Result<PodRequest, CliError> {
+        let apps =
+            images.images.iter().map(|image| app_request(image, store, ctx)).collect::<Result<_, _>>()?;
+        Ok(PodRequest {
+            apps,
+            environment: self.environment()?,
+            roots: if self.flags.no_overlay { Roots::Copy } else { Roots::Overlay },
+            restrictions: restrictions(ctx),
+            hostname: self.hostname.clone(),
+        })
+    }
+
+    fn environment(&self) -> Result<PodEnvironment, CliError> {
+        let flags = &self.flags.environment;
+        let mut set: Vec<KeyValue> = Vec::new();
+        for file in &flags.files {
+            let failed =
+                || CliError::new(format!("error reading environment file {:?}", file.display().to_string()));
+            let text = std::fs::read_to_string(file)
+                .map_err(SysError::on("reading", file))
+                .map_err(|error| failed().because(error))?;
+            set.extend(environment_file(&text).map_err(|error| failed().because_of(&error))?);
+        }
+        set.extend(flags.variables.iter().cloned());
+        Ok(PodEnvironment {
+            inherited: if flags.inherit { inherited() } else { Vec::new() },
+            set: set.into_iter().map(|pair| (pair.key, pair.value)).collect(),
+        })
+    }
+}
+
+fn inherited() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => Some((name, value)),
+            (name, _) => {
+                let name = name.unwrap_or_else(|name| name.to_string_lossy().into_owned());
+                output::message(format!("the variable {name:?} is not UTF-8 and not inherited"));
+                None
+            }
+        })
+        .collect()
+}
+
+fn restrictions(ctx: &Context) -> Restrictions {
+    Restrictions {
+        capabilities: if ctx.insecure.allows(Insecure::Capabilities) {
+            Capabilities::Unbounded
+        } else {
+            Capabilities::Bounded
+        },
+        kernel_paths: if ctx.insecure.allows(Insecure::Paths) {
+            KernelPaths::Open
+        } else {
+            KernelPaths::Protected
+        },
+        seccomp: if ctx.insecure.allows(Insecure::Seccomp) { Seccomp::Unfiltered } else { Seccomp::Filtered },
+    }
+}
+
+fn app_request(wanted: &ImageArg<AppFlags>, store: &Store, ctx: &Context) -> Result<AppRequest, CliError> {
+    let flags = &wanted.flags;
+    let mut isolators = Vec::new();
+    if let Some(memory) = &flags.memory {
+        isolators.push(Isolator::Memory(Resource::limit(memory.clone())));
+    }
+    if let Some(cpu) = &flags.cpu {
+        isolators.push(Isolator::Cpu(Resource::limit(cores(cpu))));
+    }
+    Ok(AppRequest {
+        image: image::find::app_image(&wanted.image, store, ctx)?,
+        name: flags.name.clone(),
+        exec: flags.exec.clone(),
+        args: wanted.arguments.clone().unwrap_or_default(),
+        user: flags.user.clone(),
+        group: flags.group.clone(),
+        working_directory: flags.working_dir.clone(),
+        environment: flags.environment.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
+        isolators,
+    })
+}
+
+/// Reads a plain number above the host's number of CPUs as thousandths: nobody means 500 whole ones.
+fn cores(cpu: &Quantity) -> Quantity {
+    let text = cpu.as_str();
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    let there_are = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    if !plain || cpu.units() <= there_are {
+        return cpu.clone();
+    }
+    let milli = format!("{text}m");
+    output::message(format!(
+        "--cpu={text} is more than this host's {there_are} CPUs and is read as {text} thousandths of one: --cpu={milli}"
+    ));
+    milli.parse().unwrap_or_else(|_| cpu.clone())
+}
+
+/// Collects how a pod is to be started.
+///
+/// # Errors
+/// For a network that this version does not have yet.
+pub fn start_request(
+    flags: &StartFlags,
+    for_all: &AppFlags,
+    ctx: &Context,
+) -> Result<StartRequest, CliError> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    Ok(StartRequest {
+        hostname: flags.hostname.clone(),
+        network: network(&flags.net)?,
+        limits: PodLimits {
+            memory_max: for_all.memory.as_ref().map(Quantity::units),
+            cpu_millicores: for_all.cpu.as_ref().map(|cpu| cores(cpu).milli()),
+        },
+        notify_socket: variable("NOTIFY_SOCKET"),
+        systemd_exec_pid: variable("SYSTEMD_EXEC_PID"),
+        debug: ctx.debug,
+    })
+}
+
+fn network(net: &Net) -> Result<Network, CliError> {
+    match net {
+        Net::Host => Ok(Network::Host),
+        Net::None => Ok(Network::None),
+        Net::Unsaid => {
+            output::message("this version has no networks yet: the pod starts as with --net=none");
+            Ok(Network::None)
+        }
+        Net::Named(nets) => {
+            let names: Vec<&str> = nets.iter().map(|net| net.name.as_str()).collect();
+            Err(CliError::new(format!("--net={} is not supported by this version yet", names.join(",")))
+                .hint("use --net=none or --net=host"))
+        }
+    }
+}

@@ -187,12 +187,9 @@ fn environment(
     request: &AppRequest,
     pod: &PodEnvironment,
 ) -> Vec<EnvironmentVariable> {
-    let image = image.iter().map(|variable| (&variable.name, &variable.value));
-    let pairs = |list: &'_ [(String, String)]| list.to_vec().into_iter();
-    let layers = pairs(&pod.inherited)
-        .chain(image.map(|(name, value)| (name.clone(), value.clone())))
-        .chain(pairs(&request.environment))
-        .chain(pairs(&pod.set));
+    let image = image.iter().map(|variable| (variable.name.clone(), variable.value.clone()));
+    let layers = pod.inherited.iter().cloned().chain(image);
+    let layers = layers.chain(request.environment.iter().cloned()).chain(pod.set.iter().cloned());
     let mut merged: Vec<EnvironmentVariable> = Vec::new();
     for (name, value) in layers {
         match merged.iter_mut().find(|variable| variable.name == name) {

@@ -8,6 +8,8 @@ pub mod aci;
 pub mod archive;
 pub mod compression;
 pub mod extract;
+pub mod fetch;
+pub mod reference;
 pub mod store;
 pub mod stream;
 

@@ -8,6 +8,7 @@ pub mod complete;
 pub mod context;
 pub mod error;
 pub mod exit;
+pub mod fetch;
 pub mod format;
 pub mod help;
 pub mod image;
@@ -18,6 +19,7 @@ pub mod logging;
 pub mod output;
 pub mod pod;
 pub mod pod_flags;
+mod progress;
 pub mod version;
 pub mod words;
 
@@ -62,7 +64,7 @@ enum RktCommand {
     },
     /// Operate on images in the local store
     #[command(subcommand)]
-    Image(ImageCommand),
+    Image(image::Command),
     Prepare(pod_flags::PrepareOnlyFlags),
     Run(pod_flags::RunFlags),
     RunPrepared(pod_flags::RunPreparedFlags),
@@ -73,19 +75,13 @@ enum RktCommand {
     Version(version::Args),
 }
 
-#[derive(Debug, clap::Subcommand)]
-enum ImageCommand {
-    #[command(hide = true)]
-    Fetch(pod_flags::FetchCommandFlags),
-}
-
 impl RktCommand {
     fn run(self, ctx: &Context) -> Result<Exit, CliError> {
         match self {
             Self::CatManifest(args) => pod::cat_manifest::run(args, ctx),
             Self::Completion(args) => complete::run(args, ctx),
             Self::Gc(args) => pod::gc::run(args, ctx),
-            Self::Fetch(args) => args.check().and_then(|_| Err(later::refusal("this command"))),
+            Self::Fetch(args) => fetch::run(args, ctx),
             Self::Image(command) => command.run(ctx),
             Self::List(args) => pod::list::run(args, ctx),
             Self::Prepare(args) => pod::prepare::run(args, ctx),
@@ -96,14 +92,6 @@ impl RktCommand {
             Self::Stop(args) => pod::stop::run(args, ctx),
             Self::Version(args) => version::run(args, ctx),
             Self::Help { .. } => unreachable!("help is given before arguments are parsed"),
-        }
-    }
-}
-
-impl ImageCommand {
-    fn run(self, ctx: &Context) -> Result<Exit, CliError> {
-        match self {
-            Self::Fetch(args) => RktCommand::Fetch(args).run(ctx),
         }
     }
 }

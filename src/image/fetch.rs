@@ -50,6 +50,14 @@ pub enum FetchError {
         /// What is missing.
         missing: &'static str,
     },
+    /// The same, and the user wants the newest.
+    #[error("{reference} is not updated: {missing} is not supported by this version yet")]
+    NoUpdateYet {
+        /// As it was named.
+        reference: String,
+        /// What is missing.
+        missing: &'static str,
+    },
     /// Its labels ask for what can't run here.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -62,6 +70,11 @@ impl Hint for FetchError {
             Self::Find(cause) => cause.hint(),
             Self::Reference(cause) => cause.hint(),
             Self::NotYet { .. } => Some("download the image with another tool and give its file".into()),
+            Self::NoUpdateYet { .. } => Some(
+                "use what is in the store with --pull-policy=new, or download the image with another tool and give \
+                 its file"
+                    .into(),
+            ),
             Self::StoreOnly { .. } => None,
         }
     }
@@ -120,6 +133,6 @@ fn elsewhere(reference: &Reference, policy: Policy) -> FetchError {
     match policy {
         Policy::Never => FetchError::StoreOnly { kind, reference: text },
         Policy::New => FetchError::NotYet { reference: text, missing },
-        Policy::Update => FetchError::NotYet { reference: text, missing },
+        Policy::Update => FetchError::NoUpdateYet { reference: text, missing },
     }
 }

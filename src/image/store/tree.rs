@@ -118,7 +118,7 @@ impl Store {
     /// When the image isn't there, is damaged, has dependencies, or can't be unpacked.
     pub fn ensure_tree(&self, id: &ImageId) -> Result<TreeId, StoreError> {
         let manifest_bytes = self.manifest_bytes(id)?;
-        self.refuse_dependencies(id, &manifest_bytes)?;
+        self.check_renderable(id, &manifest_bytes)?;
         let tree = TreeId::of(&[*id]);
         let dir = self.trees_dir().join(tree.as_str());
         match read_tree_manifest(&dir) {
@@ -172,7 +172,11 @@ impl Store {
         Ok(unpacked.manifest)
     }
 
-    fn refuse_dependencies(&self, id: &ImageId, manifest: &[u8]) -> Result<(), StoreError> {
+    /// Checks that an image with these bytes as manifest can be rendered: that it depends on no other.
+    ///
+    /// # Errors
+    /// When it does, or the manifest is not valid.
+    pub fn check_renderable(&self, id: &ImageId, manifest: &[u8]) -> Result<(), StoreError> {
         let manifest = ImageManifest::from_json(manifest)
             .map_err(|error| StoreError::Damaged { id: *id, problem: error.to_string() })?;
         if manifest.dependencies.is_empty() {

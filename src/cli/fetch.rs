@@ -1,0 +1,24 @@
+//! `rkt fetch`: images into the store, one ID a line (spec cli.md 1.3.1).
+
+use super::{
+    CliError, Context, Exit,
+    image::find::{FindImageError, cannot_open, find_image},
+    output,
+    pod_flags::FetchCommandFlags,
+};
+use crate::image::store::Store;
+
+/// Digits of an ID that are shown without `--full`.
+const SHORT_DIGITS: usize = 32;
+
+/// Fetches each image and prints its ID as soon as it is in the store.
+pub fn run(args: FetchCommandFlags, ctx: &Context) -> Result<Exit, CliError> {
+    let (parsed, policy) = args.check()?;
+    let store = Store::open(ctx.data_dir()).map_err(cannot_open)?;
+    for image in &parsed.images {
+        let id = find_image(&store, ctx, &image.image, policy).map_err(FindImageError::tell)?;
+        let digits = if args.full { id.key() } else { &id.key()[..SHORT_DIGITS] };
+        output::line(format_args!("sha512-{digits}"));
+    }
+    Ok(Exit::SUCCESS)
+}

@@ -13,6 +13,7 @@ pub mod process;
 pub mod root;
 pub mod tree;
 pub mod wait;
+pub mod walk;
 
 use std::{
     fmt, io,

@@ -172,11 +172,62 @@ impl Removal<'_> {
 /// # Errors
 /// The first refusal, with what was made so far left in place. Sockets and mount points are refused.
 pub fn copy(from: &Path, to: &Path) -> Result<(), SysError> {
-    let (source_parent, source_name) = open_parent(from)?;
+    copy_with(from, to, CopyOptions { hard_links: HardLinks::Keep, without: None }).map(drop)
+}
+
+/// What becomes of the names of a file that has several within a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HardLinks {
+    /// They lead to one file again.
+    Keep,
+    /// Each becomes a file of its own.
+    Separate,
+}
+
+/// How a copy differs from the source.
+#[derive(Debug, Clone, Copy)]
+pub struct CopyOptions {
+    /// What becomes of hard links.
+    pub hard_links: HardLinks,
+    /// Device and inode of a directory that is left out, with all below it.
+    pub without: Option<(u64, u64)>,
+}
+
+/// What a copy did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// The directory [`CopyOptions::without`] was met, and left out.
+    pub left_out: bool,
+}
+
+/// Copies whatever `from` is to the new path `to`, a directory with all below it, as [`copy`] does.
+///
+/// A link at the end of `from` is copied, not followed; a directory may be reached by any path, and may be a mount
+/// point itself.
+///
+/// # Errors
+/// As [`copy`].
+pub fn copy_with(from: &Path, to: &Path, options: CopyOptions) -> Result<Copied, SysError> {
     let (target_parent, target_name) = open_parent(to)?;
+    let target = (target_parent.as_fd(), target_name);
     let is_root = rustix::process::geteuid().is_root();
-    let mut copying = Copying { from, to, is_root, frames: Vec::new(), linked: HashMap::new() };
-    copying.run((source_parent.as_fd(), source_name), (target_parent.as_fd(), target_name))
+    let mut copying =
+        Copying { from, to, is_root, options, frames: Vec::new(), linked: HashMap::new(), left_out: false };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let status = rustix::fs::open(from, flags, Mode::empty())
+        .and_then(rustix::fs::fstat)
+        .map_err(SysError::on("opening", from))?;
+    if is_dir(&status) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let source = rustix::fs::open(from, flags, Mode::empty()).map_err(SysError::on("opening", from))?;
+        copying.run(source, target)?;
+    } else {
+        let (source_parent, source_name) = open_parent(from)?;
+        copying
+            .copy_one(source_parent.as_fd(), source_name, target, &status)
+            .map_err(SysError::on("copying", from))?;
+    }
+    Ok(Copied { left_out: copying.left_out })
 }
 
 struct CopyFrame {
@@ -190,17 +241,19 @@ struct Copying<'a> {
     from: &'a Path,
     to: &'a Path,
     is_root: bool,
+    options: CopyOptions,
     frames: Vec<CopyFrame>,
     /// Where a file with more than one name was copied to, relative to `to`.
     linked: HashMap<(u64, u64), PathBuf>,
+    left_out: bool,
 }
 
 /// A name in an open directory.
 type At<'a> = (BorrowedFd<'a>, &'a OsStr);
 
 impl Copying<'_> {
-    fn run(&mut self, source: At<'_>, target: At<'_>) -> Result<(), SysError> {
-        let (mut source_dir, mut target_dir) = self.enter(source, target)?;
+    fn run(&mut self, source: OwnedFd, target: At<'_>) -> Result<(), SysError> {
+        let (mut source_dir, mut target_dir) = self.enter_opened(source, OsStr::new(""), target)?;
         let root = target_dir.try_clone().map_err(SysError::on("opening", self.to))?;
         self.copy_entries(&source_dir, &target_dir, &root)?;
         loop {
@@ -224,17 +277,31 @@ impl Copying<'_> {
     }
 
     fn enter(&mut self, source: At<'_>, target: At<'_>) -> Result<(OwnedFd, OwnedFd), SysError> {
-        let opened = open_below(source.0, source.1)
-            .map_err(|cause| SysError::new("opening", self.source_path(source.1), cause))?;
+        let opened = open_below(source.0, source.1).map_err(|cause| match cause {
+            Errno::XDEV => {
+                let cause = std::io::Error::other("It is a mount point");
+                SysError::new("copying", self.source_path(source.1), cause)
+            }
+            cause => SysError::new("opening", self.source_path(source.1), cause),
+        })?;
+        self.enter_opened(opened, source.1, target)
+    }
+
+    fn enter_opened(
+        &mut self,
+        opened: OwnedFd,
+        name: &OsStr,
+        target: At<'_>,
+    ) -> Result<(OwnedFd, OwnedFd), SysError> {
         let status = rustix::fs::fstat(&opened)
-            .map_err(|cause| SysError::new("looking at", self.source_path(source.1), cause))?;
+            .map_err(|cause| SysError::new("looking at", self.source_path(name), cause))?;
         let made = rustix::fs::mkdirat(target.0, target.1, Mode::from_raw_mode(0o700))
             .and_then(|()| open_below(target.0, target.1))
             .and_then(|fd| rustix::fs::fstat(&fd).map(|status| (fd, status)));
         let (made, made_status) =
             made.map_err(|cause| SysError::new("creating", self.target_path(target.1), cause))?;
         self.frames.push(CopyFrame {
-            name: source.1.to_owned(),
+            name: name.to_owned(),
             source: status,
             target_identity: (made_status.st_dev, made_status.st_ino),
             dirs: Vec::new(),
@@ -254,16 +321,21 @@ impl Copying<'_> {
             }
             let status = stat_at(source.as_fd(), name)
                 .map_err(|cause| SysError::new("looking at", self.source_path(name), cause))?;
+            if self.options.without == Some((status.st_dev, status.st_ino)) {
+                self.left_out = true;
+                continue;
+            }
             if is_dir(&status) {
                 if let Some(frame) = self.frames.last_mut() {
                     frame.dirs.push(name.to_owned());
                 }
                 continue;
             }
-            if status.st_nlink > 1 && !self.first_of_links(name, &status, target, root)? {
+            let keeps_links = self.options.hard_links == HardLinks::Keep;
+            if keeps_links && status.st_nlink > 1 && !self.first_of_links(name, &status, target, root)? {
                 continue;
             }
-            self.copy_one(source, target, name, &status)
+            self.copy_one(source.as_fd(), name, (target.as_fd(), name), &status)
                 .map_err(|cause| SysError::new("copying", self.source_path(name), cause))?;
         }
         Ok(())
@@ -295,9 +367,9 @@ impl Copying<'_> {
 
     fn copy_one(
         &self,
-        source: &OwnedFd,
-        target: &OwnedFd,
+        source: BorrowedFd<'_>,
         name: &OsStr,
+        (target, target_name): At<'_>,
         status: &Stat,
     ) -> std::io::Result<()> {
         match FileType::from_raw_mode(status.st_mode) {
@@ -306,21 +378,21 @@ impl Copying<'_> {
                 let input = rustix::fs::openat(source, name, flags, Mode::empty())?;
                 let flags =
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let output = rustix::fs::openat(target, name, flags, Mode::from_raw_mode(0o600))?;
+                let output = rustix::fs::openat(target, target_name, flags, Mode::from_raw_mode(0o600))?;
                 copy_content(&input, &output, status)?;
                 Ok(self.copy_metadata(&input, &output, status)?)
             }
             FileType::Symlink => {
                 let text = rustix::fs::readlinkat(source, name, Vec::new())?;
-                rustix::fs::symlinkat(text, target, name)?;
-                Ok(self.copy_name_metadata(target, name, status)?)
+                rustix::fs::symlinkat(text, target, target_name)?;
+                Ok(self.copy_name_metadata(target, target_name, status)?)
             }
             kind @ (FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice) => {
-                rustix::fs::mknodat(target, name, kind, Mode::from_raw_mode(0o600), status.st_rdev)?;
+                rustix::fs::mknodat(target, target_name, kind, Mode::from_raw_mode(0o600), status.st_rdev)?;
                 // Just made by us, and no link, so following it is no question.
-                self.copy_name_metadata(target, name, status)?;
-                rustix::fs::chmodat(target, name, permissions(status), AtFlags::empty())?;
-                Ok(rustix::fs::utimensat(target, name, &times(status), AtFlags::SYMLINK_NOFOLLOW)?)
+                self.copy_name_metadata(target, target_name, status)?;
+                rustix::fs::chmodat(target, target_name, permissions(status), AtFlags::empty())?;
+                Ok(rustix::fs::utimensat(target, target_name, &times(status), AtFlags::SYMLINK_NOFOLLOW)?)
             }
             _ => Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "It is a socket")),
         }
@@ -336,11 +408,11 @@ impl Copying<'_> {
             )?;
         }
         rustix::fs::fchmod(target, permissions(status))?;
-        copy_xattrs(source, target)?;
+        copy_xattrs(source, target, self.is_root)?;
         rustix::fs::futimens(target, &times(status))
     }
 
-    fn copy_name_metadata(&self, target: &OwnedFd, name: &OsStr, status: &Stat) -> Result<(), Errno> {
+    fn copy_name_metadata(&self, target: BorrowedFd<'_>, name: &OsStr, status: &Stat) -> Result<(), Errno> {
         if self.is_root {
             let (uid, gid) = (Uid::from_raw(status.st_uid), Gid::from_raw(status.st_gid));
             rustix::fs::chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -374,24 +446,41 @@ pub fn keeps_xattr(name: &[u8]) -> bool {
     name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
 
-fn copy_xattrs(source: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
+/// An extended attribute: its name and its value.
+pub type Xattr = (Vec<u8>, Vec<u8>);
+
+/// Reads the extended attributes of an open file that [`keeps_xattr`] keeps, sorted by name.
+///
+/// # Errors
+/// What the kernel says; a file system without attributes has none.
+pub fn kept_xattrs(file: BorrowedFd<'_>) -> Result<Vec<Xattr>, Errno> {
     let mut nothing: [u8; 0] = [];
-    match rustix::fs::flistxattr(source, &mut nothing[..]) {
-        // The second: the source's file system has none.
-        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(()),
+    match rustix::fs::flistxattr(file, &mut nothing[..]) {
+        // The second: the file system has none.
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         Ok(_) => {}
         Err(cause) => return Err(cause),
     }
     let mut names = vec![0; 64 * 1024];
-    let length = rustix::fs::flistxattr(source, &mut names[..])?;
-    let mut value = Vec::new();
+    let length = rustix::fs::flistxattr(file, &mut names[..])?;
+    let mut kept = Vec::new();
+    let mut value = vec![0; 64 * 1024];
     for name in names[..length].split(|byte| *byte == 0).filter(|name| keeps_xattr(name)) {
-        value.resize(64 * 1024, 0);
-        let length = rustix::fs::fgetxattr(source, name, &mut value[..])?;
-        match rustix::fs::fsetxattr(target, name, &value[..length], XattrFlags::empty()) {
+        let length = rustix::fs::fgetxattr(file, name, &mut value[..])?;
+        kept.push((name.to_vec(), value[..length].to_vec()));
+    }
+    kept.sort_unstable();
+    Ok(kept)
+}
+
+fn copy_xattrs(source: &OwnedFd, target: &OwnedFd, is_root: bool) -> Result<(), Errno> {
+    for (name, value) in kept_xattrs(source.as_fd())? {
+        match rustix::fs::fsetxattr(target, name.as_slice(), &value, XattrFlags::empty()) {
             Ok(()) => {}
             // A file system without user attributes; they carry nothing that a program must have to run.
             Err(Errno::OPNOTSUPP) if name.starts_with(b"user.") => {}
+            // Who may not give files away may not give capabilities either.
+            Err(Errno::PERM) if !is_root => {}
             Err(cause) => return Err(cause),
         }
     }
@@ -455,7 +544,7 @@ fn copy_range(input: &OwnedFd, output: &OwnedFd, from: u64, to: u64) -> Result<(
 }
 
 /// Opens a directory without following a link and without crossing a mount (`EXDEV`).
-fn open_below(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
+pub(super) fn open_below(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
     loop {
@@ -467,7 +556,7 @@ fn open_below(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
 }
 
 /// Opens `..` of a directory if it is still the directory that was left.
-fn open_above(here: &OwnedFd, identity: (u64, u64)) -> Result<OwnedFd, Errno> {
+pub(super) fn open_above(here: &OwnedFd, identity: (u64, u64)) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let above = rustix::fs::openat(here, "..", flags, Mode::empty())?;
     let status = rustix::fs::fstat(&above)?;

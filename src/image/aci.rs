@@ -25,9 +25,48 @@ pub enum Item {
     },
 }
 
+/// Where the root file system is in an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Below `rootfs`, beside a manifest: an image.
+    Image,
+    /// At the top: the archive is of a root file system, and there is no manifest.
+    Rootfs,
+}
+
+/// What an archive has at its top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Top {
+    /// A file `manifest`.
+    pub has_manifest: bool,
+    /// `rootfs`, or something below it.
+    pub has_rootfs: bool,
+}
+
+/// Looks through an archive for what images have at their top.
+///
+/// # Errors
+/// When it is no archive, or a bad one.
+pub fn find_top(from: impl Chunks, limits: &Limits) -> Result<Top, ArchiveError> {
+    let mut archive = Reader::new(from, limits.entries);
+    let mut top = Top { has_manifest: false, has_rootfs: false };
+    while let Some(entry) = archive.next_entry()? {
+        match entry.path.split_first() {
+            Some((b"manifest", rest)) if rest.as_bytes().is_empty() => {
+                top.has_manifest |= matches!(entry.kind, Kind::File { .. });
+            }
+            Some((b"rootfs", _)) => top.has_rootfs = true,
+            _ => {}
+        }
+    }
+    archive.drain()?;
+    Ok(top)
+}
+
 /// Reads the items of an image in the order of the archive.
 pub struct AciReader<C> {
     archive: Reader<C>,
+    layout: Layout,
     /// A fingerprint of each path. Full paths would need memory without bound; two of two million agree by chance
     /// once in ten million images, and then a good image is refused.
     seen: HashSet<u64>,
@@ -42,12 +81,18 @@ const IS_FILE: u64 = 1;
 impl<C: Chunks> AciReader<C> {
     /// Makes a reader of the unpacked bytes `from`.
     pub fn new(from: C, limits: &Limits) -> Self {
+        Self::with_layout(from, limits, Layout::Image)
+    }
+
+    /// Makes a reader that finds the root file system where `layout` says.
+    pub fn with_layout(from: C, limits: &Limits, layout: Layout) -> Self {
         Self {
             archive: Reader::new(from, limits.entries),
+            layout,
             seen: HashSet::new(),
             hasher: RandomState::new(),
-            has_manifest: false,
-            has_rootfs: false,
+            has_manifest: layout == Layout::Rootfs,
+            has_rootfs: layout == Layout::Rootfs,
         }
     }
 
@@ -61,7 +106,13 @@ impl<C: Chunks> AciReader<C> {
     /// # Errors
     /// When the archive or a rule of images is broken.
     pub fn next_item(&mut self) -> Result<Option<Item>, ArchiveError> {
-        while let Some(entry) = self.archive.next_entry()? {
+        while let Some(mut entry) = self.archive.next_entry()? {
+            if self.layout == Layout::Rootfs {
+                entry.path = entry.path.below(b"rootfs");
+                if let Kind::HardLink(target) = &mut entry.kind {
+                    *target = target.below(b"rootfs");
+                }
+            }
             if let Some(item) = self.judge(entry)? {
                 return Ok(Some(item));
             }

@@ -21,9 +21,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::aci::{AciReader, Item};
+use super::aci::{AciReader, Item, Layout};
 use super::archive::{ArchiveError, Entry, EntryPath, Kind, Place, Sparse};
-use super::stream::{Chunks, Limits, Passed, Source, StreamError};
+use super::stream::{Chunks, Incoming, Limits, Passed, Source, StreamError};
 use crate::os::root::{resolve_in, stat_at};
 use crate::os::tree::keeps_xattr;
 use crate::os::{Hint, SysError};
@@ -105,6 +105,18 @@ pub fn unpack(source: Source<'_>, target: Option<&Target<'_>>) -> Result<(Unpack
     })
 }
 
+/// Writes the archive of a root file system, which has no manifest, to `target` in the same way.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_rootfs(source: Source<'_>, target: &Target<'_>) -> Result<Unpacked, ExtractError> {
+    let limits = source.limits;
+    let extract = |incoming: &mut Incoming| {
+        extract_items(AciReader::with_layout(incoming, &limits, Layout::Rootfs), target, &limits)
+    };
+    super::stream::run(source, extract).map(|(unpacked, _)| unpacked)
+}
+
 /// Checks an image and writes nothing.
 ///
 /// # Errors
@@ -126,7 +138,14 @@ pub fn inspect(from: impl ChunksMut, limits: &Limits) -> Result<Unpacked, Extrac
 /// # Errors
 /// As [`unpack`].
 pub fn extract(from: impl ChunksMut, target: &Target<'_>, limits: &Limits) -> Result<Unpacked, ExtractError> {
-    let mut reader = AciReader::new(from, limits);
+    extract_items(AciReader::new(from, limits), target, limits)
+}
+
+fn extract_items<C: Chunks>(
+    mut reader: AciReader<C>,
+    target: &Target<'_>,
+    limits: &Limits,
+) -> Result<Unpacked, ExtractError> {
     let mut writer = Writer::new(target, limits)?;
     let mut manifest = Vec::new();
     while let Some(item) = reader.next_item()? {

@@ -5,6 +5,7 @@
 //! is trusted on that way: not a path, a size, an owner or an order.
 
 pub mod aci;
+pub mod aci_writer;
 pub mod archive;
 pub mod compression;
 pub mod extract;

@@ -8,6 +8,7 @@
 //! Nothing after the end marker is read as an entry; the bytes still pass, for the hash.
 
 mod pax;
+pub mod write;
 
 use std::fmt;
 
@@ -162,6 +163,11 @@ impl EntryPath {
             Some(at) => (&self.0[..at], Self(self.0[at + 1..].to_vec())),
             None => (&self.0, Self(Vec::new())),
         })
+    }
+
+    /// The path below a directory.
+    pub fn below(&self, dir: &[u8]) -> Self {
+        if self.0.is_empty() { Self(dir.to_vec()) } else { Self([dir, b"/", &self.0].concat()) }
     }
 
     /// The path of the directory above, and the last part, if there is a last part.

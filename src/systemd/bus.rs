@@ -20,6 +20,16 @@ pub const OLDEST_SYSTEMD: u32 = 252;
 /// How long systemd may take to make a scope before the command gives up.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// What the processes of a scope get when it is stopped: by `machinectl terminate`, by `systemctl stop`, at shutdown.
+///
+/// SIGTERM would reach the pod's systemd, which executes itself anew, its journald, which is gone before the apps' last
+/// lines, and the apps, all at once. SIGWINCH means nothing to nspawn and to an app without a terminal, and an orderly
+/// end to the pod's systemd (systemd(1), "Signals"; the pod's `kbrequest.target`).
+const STOP_SIGNAL: i32 = libc::SIGWINCH;
+
+/// Apps have 10 s of their own before the pod's systemd kills them; after this the host's does, in microseconds.
+const STOP_TIMEOUT_USEC: u64 = 45_000_000;
+
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",
     default_service = "org.freedesktop.systemd1",
@@ -206,6 +216,8 @@ impl SystemBus {
             ("Delegate", true.into()),
             ("CollectMode", "inactive-or-failed".into()),
             ("PIDs", vec![scope.pid].into()),
+            ("KillSignal", STOP_SIGNAL.into()),
+            ("TimeoutStopUSec", STOP_TIMEOUT_USEC.into()),
         ];
         match scope.devices {
             Devices::Usual => {

@@ -20,7 +20,10 @@ use crate::systemd::unit::{Setting, Unit, UnitError, ValueError};
 use crate::systemd::unit_name::{UnitKind, UnitName, UnitNameError};
 
 /// Links between units: whatever asks the pod's systemd to go down ends it through `exit.target`.
-pub(super) const LINKS: [(&str, &str); 4] = [
+///
+/// `kbrequest.target` is what systemd starts on SIGWINCH, with which the pod's scope is stopped (`systemd::bus`).
+pub(super) const LINKS: [(&str, &str); 5] = [
+    ("kbrequest.target", "exit.target"),
     ("poweroff.target", "exit.target"),
     ("halt.target", "exit.target"),
     ("reboot.target", "exit.target"),
@@ -291,8 +294,10 @@ fn readiness(apps: &[UnitName]) -> Result<[Unit; 2], UnitPlanError> {
 /// The orderly end: all apps stop, then the journal, then systemd itself; nothing is forked for it.
 fn exit_units(pod: &PodSpec, apps: &[UnitName]) -> Result<[Unit; 2], UnitPlanError> {
     let exit = UnitName::service("rkt-exit")?;
+    // journald first gets to read what the apps have written, even where they end before it has started.
+    let journald = UnitName::service("systemd-journald")?;
     let mut after: Vec<UnitName> = apps.to_vec();
-    after.push(UnitName::service("systemd-journald")?);
+    after.push(journald.clone());
     for app in &pod.apps {
         after.push(failed_name(&app.name)?);
     }
@@ -301,6 +306,7 @@ fn exit_units(pod: &PodSpec, apps: &[UnitName]) -> Result<[Unit; 2], UnitPlanErr
         .with(Setting::Requires(exit.clone().into()))
         .with(Setting::After(exit.clone().into()));
     let service = bare(exit)
+        .with(Setting::Wants(journald.into()))
         .with(Setting::Conflicts(apps.iter().cloned().collect()))
         .with(Setting::After(after.into_iter().collect()))
         .with(Setting::SuccessAction(Action::ExitForce))

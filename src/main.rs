@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let called_as = words.next().unwrap_or_default();
     match Path::new(&called_as).file_name().and_then(|name| name.to_str()) {
+        Some("acbuild") => rkt::cli::acbuild::main(words).into(),
         Some("inside") => rkt::cli::inside::main(words),
         _ => rkt::cli::main(words).into(),
     }

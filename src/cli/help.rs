@@ -41,7 +41,7 @@ fn names<'c>(path: &[&'c Command]) -> Vec<&'c str> {
     path.iter().skip(1).map(|command| command.get_name()).collect()
 }
 
-fn section(help: &mut String, heading: &str, body: &str) {
+pub(super) fn section(help: &mut String, heading: &str, body: &str) {
     if body.is_empty() {
         return;
     }
@@ -52,12 +52,12 @@ fn section(help: &mut String, heading: &str, body: &str) {
     help.push('\n');
 }
 
-fn about(command: &Command) -> String {
+pub(super) fn about(command: &Command) -> String {
     command.get_about().map(ToString::to_string).unwrap_or_default()
 }
 
 /// What the long text says beyond the short one.
-fn description(command: &Command) -> String {
+pub(super) fn description(command: &Command) -> String {
     let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
     match long.split_once("\n\n") {
         Some((_, rest)) => rest.trim_end().to_owned(),
@@ -65,7 +65,7 @@ fn description(command: &Command) -> String {
     }
 }
 
-fn usage_line(path: &[&Command]) -> String {
+pub(super) fn usage_line(path: &[&Command]) -> String {
     let command = leaf(path);
     let mut words: Vec<String> = path.iter().map(|command| command.get_name().to_owned()).collect();
     if command.has_subcommands() {
@@ -115,12 +115,12 @@ fn collect(group: &Command, prefix: &str, rows: &mut Vec<[String; 2]>) {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Whose {
+pub(super) enum Whose {
     Own,
     Global,
 }
 
-fn flags(command: &Command, whose: Whose) -> String {
+pub(super) fn flags(command: &Command, whose: Whose) -> String {
     let mut args: Vec<_> =
         command.get_arguments().filter(|arg| is_shown(arg) && (whose == Whose::Own) == is_own(arg)).collect();
     args.sort_by_key(|arg| arg.get_long());

@@ -84,8 +84,7 @@ pub fn add_to(mut root: Command, experiment: fn(&str) -> bool) -> Command {
             continue;
         }
         let (name, groups) = path.split_last().expect("a row names a command");
-        let words = Arg::new(ID).action(ArgAction::Append).num_args(0..).hide(true);
-        let command = Command::new(*name).about(format!("{about} {MARK}")).arg(words).hide(needed.is_some());
+        let command = missing(name, about).hide(needed.is_some());
         root = match groups {
             [group] => root.mut_subcommand(group, |group| group.subcommand(command)),
             _ => root.subcommand(command),
@@ -95,6 +94,12 @@ pub fn add_to(mut root: Command, experiment: fn(&str) -> bool) -> Command {
         root = root.mut_subcommand(name, |command| command.mut_args(|arg| mark(name, arg)));
     }
     root
+}
+
+/// Makes a command that is refused, whatever its words.
+pub(super) fn missing(name: &'static str, about: &str) -> Command {
+    let words = Arg::new(ID).action(ArgAction::Append).num_args(0..).hide(true);
+    Command::new(name).about(format!("{about} {MARK}")).arg(words)
 }
 
 fn mark(command: &str, arg: Arg) -> Arg {

@@ -3,6 +3,7 @@
 //! One file a command, with its `Args` (whose doc comments are the help) and its `run`. A new command is a variant of
 //! [`RktCommand`] and an arm of [`RktCommand::run`]; its row in [`later`] goes.
 
+pub mod acbuild;
 pub mod args;
 pub mod complete;
 pub mod context;
@@ -136,6 +137,11 @@ pub fn main(words: impl Iterator<Item = OsString>) -> Exit {
         Ok(invocation) => answer(&root, &invocation),
         Err(bad) => bad_words(&bad),
     };
+    finish(exit, Exit::FAILURE)
+}
+
+/// Ends the output; if some of it was lost, a success becomes `failure`.
+fn finish(exit: Exit, failure: Exit) -> Exit {
     match output::finish() {
         Ok(()) => exit,
         Err(lost) => {
@@ -143,7 +149,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> Exit {
             if lost.kind() != std::io::ErrorKind::BrokenPipe {
                 output::message(format!("writing the output: {}", crate::os::cause_text(&lost)));
             }
-            if exit.is_success() { Exit::FAILURE } else { exit }
+            if exit.is_success() { failure } else { exit }
         }
     }
 }
@@ -234,12 +240,7 @@ fn parse(root: &clap::Command, invocation: &Invocation<'_>) -> Result<Rkt, Refus
     if let Some(error) = later::find_unknown_flag(invocation, experiment) {
         return Err(Refusal::Words { error, among_images: false });
     }
-    let reason = |error: clap::Error| match error.kind() {
-        clap::error::ErrorKind::InvalidUtf8 => {
-            invocation.find_not_utf8().map(|word| WordError::NotUtf8 { word })
-        }
-        _ => args::value_error(&error),
-    };
+    let reason = |error| word_error(&error, invocation);
     let parse = |argv: Result<Vec<OsString>, WordError>| {
         let matches = root.clone().try_get_matches_from(argv.map_err(Some)?).map_err(reason)?;
         Rkt::from_arg_matches(&matches).map_err(reason)
@@ -261,6 +262,16 @@ fn parse(root: &clap::Command, invocation: &Invocation<'_>) -> Result<Rkt, Refus
             later::refuse_flags(invocation)?;
             Ok(parsed)
         }
+    }
+}
+
+/// Makes rkt's error of clap's when a word is wrong; any other is a wrong number of arguments.
+fn word_error(error: &clap::Error, invocation: &Invocation<'_>) -> Option<WordError> {
+    match error.kind() {
+        clap::error::ErrorKind::InvalidUtf8 => {
+            invocation.find_not_utf8().map(|word| WordError::NotUtf8 { word })
+        }
+        _ => args::value_error(error),
     }
 }
 

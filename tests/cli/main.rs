@@ -2,6 +2,8 @@
 //!
 //! Nothing here needs systemd. Some of it needs root, as rkt does.
 
+mod acbuild;
+mod acbuild_files;
 mod frame;
 mod help;
 mod images;

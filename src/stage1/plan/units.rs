@@ -123,7 +123,7 @@ fn app_unit(pod: &PodSpec, app: &AppSpec) -> Result<Unit, UnitPlanError> {
 fn process(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
     let argv = app.argv.iter().map(Argument::new).collect::<Result<Vec<_>, _>>()?;
     let mut settings = vec![
-        Setting::Type(if app.notifies { ServiceType::Notify } else { ServiceType::Simple }),
+        Setting::Type(if app.notifies { ServiceType::Notify } else { ServiceType::Exec }),
         Setting::ExecStart(Exec::with_argv(&app.program, argv)?),
         Setting::WorkingDirectory(UnitPath::new(&app.working_directory)?),
         Setting::EnvironmentFile(LiteralPath::new(UnitPath::new(&format!(

@@ -189,7 +189,7 @@ pub enum HardLinks {
 pub struct CopyOptions {
     /// What becomes of hard links.
     pub hard_links: HardLinks,
-    /// Device and inode of a directory that is left out, with all below it.
+    /// Device and inode of a directory that is left out, with all below it, also if it is the source itself.
     pub without: Option<(u64, u64)>,
 }
 
@@ -217,6 +217,9 @@ pub fn copy_with(from: &Path, to: &Path, options: CopyOptions) -> Result<Copied,
     let status = rustix::fs::open(from, flags, Mode::empty())
         .and_then(rustix::fs::fstat)
         .map_err(SysError::on("opening", from))?;
+    if options.without == Some((status.st_dev, status.st_ino)) {
+        return Ok(Copied { left_out: true });
+    }
     if is_dir(&status) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let source = rustix::fs::open(from, flags, Mode::empty()).map_err(SysError::on("opening", from))?;
@@ -446,6 +449,9 @@ pub fn keeps_xattr(name: &[u8]) -> bool {
     name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
 
+/// The kernel's limit for the value of an attribute, and for the list of names (xattr(7), "Filesystem differences").
+const XATTR_LIMIT: usize = 64 * 1024;
+
 /// An extended attribute: its name and its value.
 pub type Xattr = (Vec<u8>, Vec<u8>);
 
@@ -454,18 +460,21 @@ pub type Xattr = (Vec<u8>, Vec<u8>);
 /// # Errors
 /// What the kernel says; a file system without attributes has none.
 pub fn kept_xattrs(file: BorrowedFd<'_>) -> Result<Vec<Xattr>, Errno> {
-    let mut nothing: [u8; 0] = [];
-    match rustix::fs::flistxattr(file, &mut nothing[..]) {
-        // The second: the file system has none.
-        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-        Ok(_) => {}
-        Err(cause) => return Err(cause),
-    }
-    let mut names = vec![0; 64 * 1024];
-    let length = rustix::fs::flistxattr(file, &mut names[..])?;
+    // rustix answers the question for the length alone, with an empty buffer, with 0.
+    let mut names = vec![0; 1024];
+    let length = loop {
+        match rustix::fs::flistxattr(file, &mut names[..]) {
+            Ok(length) => break length,
+            Err(Errno::RANGE) if names.len() < XATTR_LIMIT => names.resize(XATTR_LIMIT, 0),
+            // The file system has none.
+            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Err(cause) => return Err(cause),
+        }
+    };
     let mut kept = Vec::new();
-    let mut value = vec![0; 64 * 1024];
+    let mut value = Vec::new();
     for name in names[..length].split(|byte| *byte == 0).filter(|name| keeps_xattr(name)) {
+        value.resize(XATTR_LIMIT, 0);
         let length = rustix::fs::fgetxattr(file, name, &mut value[..])?;
         kept.push((name.to_vec(), value[..length].to_vec()));
     }
@@ -684,6 +693,7 @@ mod tests {
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         std::fs::create_dir_all(from.join("sub")).unwrap();
         std::fs::write(from.join("sub/file"), "content").unwrap();
+        rustix::fs::setxattr(from.join("sub/file"), "user.mine", b"1", XattrFlags::empty()).unwrap();
         std::fs::hard_link(from.join("sub/file"), from.join("hard")).unwrap();
         symlink("../../canary", from.join("link")).unwrap();
         rustix::fs::mknodat(CWD, from.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o620), 0).unwrap();
@@ -704,6 +714,8 @@ mod tests {
 
         let (file, hard) = (to.join("sub/file").metadata().unwrap(), to.join("hard").metadata().unwrap());
         assert_eq!(std::fs::read(to.join("hard")).unwrap(), b"content");
+        let copied = std::fs::File::open(to.join("hard")).unwrap();
+        assert_eq!(kept_xattrs(copied.as_fd()).unwrap(), [(b"user.mine".to_vec(), b"1".to_vec())]);
         assert_eq!((file.ino(), file.nlink()), (hard.ino(), 2));
         assert_eq!(file.mode() & 0o7777, 0o4711);
         assert_eq!(to.join("sub").metadata().unwrap().mode() & 0o7777, 0o1755);

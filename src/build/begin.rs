@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::UNNAMED;
@@ -59,7 +59,10 @@ impl Workspace {
     }
 
     fn begin_local(&self, image: &Path, path: &Path) -> Result<Begun, BuildError> {
-        let opened = File::open(path).and_then(|file| file.metadata().map(|status| (file, status)));
+        let mut options = File::options();
+        // Without waiting for the writer of a FIFO.
+        options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        let opened = options.open(path).and_then(|file| file.metadata().map(|status| (file, status)));
         let (file, status) = match opened {
             Ok(opened) => opened,
             Err(cause) if cause.kind() == ErrorKind::NotFound => {

@@ -62,7 +62,7 @@ impl Build {
         for source in sources {
             match own_name(source) {
                 Some(name) => things.push((source.clone(), name.to_owned())),
-                None => things.extend(content(source, &self.workspace.state().join("."))?),
+                None => things.extend(content(source)?),
             }
         }
         self.copy_into(record, things, target)
@@ -79,13 +79,17 @@ impl Build {
         record.add_to(&mut manifest);
         manifest.validate().map_err(EditError::from)?;
         let unfinished = self.workspace.unfinished()?;
-        let options =
-            CopyOptions { hard_links: HardLinks::Separate, without: Some(self.workspace.identity()?) };
+        let state = Some(self.workspace.identity()?);
+        let options = CopyOptions { hard_links: HardLinks::Separate, without: state };
         let mut copied = Copied { left_out_state: false };
         let mut staged = Vec::new();
         for (index, (source, name)) in things.into_iter().enumerate() {
             let copy = unfinished.path().join(index.to_string());
             match tree::copy_with(&source, &copy, options) {
+                Ok(done) if done.left_out && copy.symlink_metadata().is_err() => {
+                    copied.left_out_state = true;
+                    continue;
+                }
                 Ok(done) => copied.left_out_state |= done.left_out,
                 Err(cause) if cause.kind() == ErrorKind::NotFound && source.symlink_metadata().is_err() => {
                     return Err(BuildError::Missing(source));
@@ -141,21 +145,16 @@ fn own_name(source: &Path) -> Option<&OsStr> {
     }
 }
 
-/// What is in a directory, without the state of a build, with its names.
-fn content(dir: &Path, state: &Path) -> Result<Vec<(PathBuf, OsString)>, BuildError> {
+/// What is in a directory, with its names, in their order.
+fn content(dir: &Path) -> Result<Vec<(PathBuf, OsString)>, BuildError> {
     let failed = |cause: std::io::Error| match cause.kind() {
         ErrorKind::NotFound => BuildError::Missing(dir.to_owned()),
         _ => SysError::new("reading", dir, cause).into(),
     };
-    let state = state.canonicalize().ok();
     let mut things = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let is_state = state.is_some() && path.canonicalize().ok() == state;
-        if let (false, Some(name)) = (is_state, path.file_name()) {
-            let name = name.to_owned();
-            things.push((path, name));
-        }
+        let entry = entry.map_err(failed)?;
+        things.push((entry.path(), entry.file_name()));
     }
     things.sort();
     Ok(things)

@@ -24,6 +24,9 @@ pub enum BuildError {
     /// The build belongs to someone else.
     #[error("permission denied: please run this as a user with appropriate privileges")]
     Permission(#[source] SysError),
+    /// Something else is where the state of builds goes.
+    #[error("{} is not a directory", .0.display())]
+    BadState(PathBuf),
     /// The build is of a kind that this version does not know.
     #[error("{}: unknown build mode {mode:?}", .path.display())]
     UnknownMode {
@@ -124,6 +127,7 @@ impl Hint for BuildError {
             Self::NoBuild
             | Self::Locked
             | Self::Permission(_)
+            | Self::BadState(_)
             | Self::UnknownMode { .. }
             | Self::Missing(_)
             | Self::BadStart(_)

@@ -78,11 +78,6 @@ impl Workspace {
         Self { state }
     }
 
-    /// The directory of the state.
-    pub(super) fn state(&self) -> &Path {
-        &self.state
-    }
-
     /// The directory of the image.
     pub(super) fn image(&self) -> PathBuf {
         self.state.join("currentaci")
@@ -133,6 +128,10 @@ impl Workspace {
     }
 
     fn has_build(&self) -> Result<bool, BuildError> {
+        // A link would lead root to wherever its maker wants.
+        if self.state.symlink_metadata().is_ok_and(|status| !status.is_dir()) {
+            return Err(BuildError::BadState(self.state.clone()));
+        }
         match self.image().symlink_metadata() {
             Ok(status) => Ok(status.is_dir()),
             Err(cause) if matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),

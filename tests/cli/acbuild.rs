@@ -31,8 +31,8 @@ impl Site {
 
     pub(crate) fn file(&self, path: &str, content: &str) {
         let path = self.path(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
+        fs::create_dir_all(path.parent().expect("below the site")).expect("our own directory");
+        fs::write(path, content).expect("our own file");
     }
 
     pub(crate) fn acbuild(&self, line: &str) -> Run {
@@ -62,14 +62,14 @@ impl Site {
     }
 
     pub(crate) fn manifest(&self) -> Value {
-        serde_json::from_str(&self.acbuild("cat-manifest").stdout()).unwrap()
+        serde_json::from_str(&self.acbuild("cat-manifest").stdout()).expect("JSON")
     }
 
     /// What is in the directory of the state.
     pub(crate) fn state(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path(".acbuild")) else { return Vec::new() };
         let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            entries.map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8")).collect();
         names.sort();
         names
     }
@@ -119,6 +119,17 @@ fn without_a_build_nothing_but_begin_works() {
          begin: hint: end it with `acbuild end`, which discards what was not written\n",
     );
     assert_eq!(site.state(), ["buildMode", "currentaci"]);
+}
+
+#[test]
+fn a_link_is_no_state() {
+    let site = Site::new();
+    fs::create_dir(site.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", site.path(".acbuild")).unwrap();
+    for command in ["begin", "cat-manifest", "end"] {
+        site.fails(command, &format!("{command}: .acbuild is not a directory\n"));
+    }
+    assert_eq!(site.sh("ls -A elsewhere"), "");
 }
 
 #[test]

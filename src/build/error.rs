@@ -84,6 +84,20 @@ pub enum BuildError {
     /// The file that would be replaced is something else.
     #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
+    /// The image to be changed does not exist.
+    #[error("image doesn't appear to exist: {}.", .0.display())]
+    ModifiesNothing(PathBuf),
+    /// The image to be changed is a directory.
+    #[error("image to modify is a directory: {}.", .0.display())]
+    ModifiesDirectory(PathBuf),
+    /// The file to be changed is an archive, but no image.
+    #[error("{}: it is no image: it has no `{missing}`", .path.display())]
+    NoImage {
+        /// The file.
+        path: PathBuf,
+        /// What images have, and this has not.
+        missing: &'static str,
+    },
     /// The image could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -131,6 +145,9 @@ impl Hint for BuildError {
             | Self::UnknownMode { .. }
             | Self::Missing(_)
             | Self::BadStart(_)
+            | Self::ModifiesNothing(_)
+            | Self::ModifiesDirectory(_)
+            | Self::NoImage { .. }
             | Self::Manifest { .. }
             | Self::IsDirectory(_)
             | Self::NotADirectory(_)

@@ -20,6 +20,7 @@ mod copy;
 mod edit;
 mod error;
 mod history;
+mod one_shot;
 mod state;
 mod write;
 
@@ -33,6 +34,7 @@ pub use self::{
     },
     error::BuildError,
     history::Record,
+    one_shot::OneShot,
     state::{Build, Workspace},
     write::{Existing, Written},
 };

@@ -59,6 +59,15 @@ pub(super) struct Unfinished {
 }
 
 impl Unfinished {
+    /// Makes the directory, which nobody else can reach.
+    pub(super) fn new(path: PathBuf) -> Result<Self, BuildError> {
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|cause| BuildError::of_state(SysError::new("creating", &path, cause)))?;
+        Ok(Self { path })
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -186,14 +195,9 @@ impl Workspace {
         Ok(filled)
     }
 
-    /// Makes a directory for what is not finished, that nobody else can reach.
+    /// Makes a directory for what is not finished.
     pub(super) fn unfinished(&self) -> Result<Unfinished, BuildError> {
-        let path = self.state.join(format!("{TEMPORARY_PREFIX}{}", uuid::Uuid::new_v4().simple()));
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(|cause| BuildError::of_state(SysError::new("creating", &path, cause)))?;
-        Ok(Unfinished { path })
+        Unfinished::new(self.state.join(format!("{TEMPORARY_PREFIX}{}", uuid::Uuid::new_v4().simple())))
     }
 
     /// Removes what a step that was killed has left.

@@ -460,7 +460,6 @@ fn what_comes_later_says_so() {
         ("script x", "script: this command"),
         ("begin --build-mode oci", "begin: --build-mode=oci"),
         ("begin --insecure ./x", "begin: --insecure"),
-        ("--modify-appc x.aci set-name a", "set-name: --modify-appc"),
         ("cat-manifest --modify-oci=x.aci", "cat-manifest: --modify-oci"),
     ] {
         site.fails(line, &format!("{stderr} is not supported by this version yet\n"));

@@ -423,3 +423,54 @@ fn anyone_can_build() {
     site.sh("cd work; ../acbuild end");
     nobody("begin").expect(1, "", &format!("{notice}begin: {denied}"));
 }
+
+#[test]
+fn one_command_changes_an_image_without_a_build() {
+    let site = full();
+    let _id = site.acbuild("write a.aci").stdout();
+    site.sh("mkdir tmp");
+    let on = |line: &str| {
+        site.acbuild(&format!("--modify-appc a.aci {line}")).env("TMPDIR", site.path("tmp")).end()
+    };
+    let members = || site.sh("gzip -dc a.aci | tar --numeric-owner -tvf - rootfs | sort");
+    let before = members();
+    let bytes = fs::read(site.path("a.aci")).unwrap();
+    // A build beside it is another matter.
+    let manifest = site.manifest();
+    on("cat-manifest").expect(0, &site.run("cat-manifest").stdout, "");
+    assert_eq!(fs::read(site.path("a.aci")).unwrap(), bytes, "looking changes nothing");
+    on("label remove nothing").expect(
+        2,
+        "",
+        "label remove: element to be removed does not exist in this ACI\n",
+    );
+    on("label add name x").expect_code(1);
+    assert_eq!(fs::read(site.path("a.aci")).unwrap(), bytes, "a failure changes nothing");
+    on("set-exec -- /b/file").expect(0, "", "");
+    assert_eq!(members(), before);
+    let changed = site.sh("tar -xOf a.aci manifest");
+    assert!(changed.contains("\"exec\":[\"/b/file\"]"), "{changed}");
+    assert!(changed.contains("acbuild set-exec \\\"/b/file\\\""), "{changed}");
+    assert_eq!(site.manifest(), manifest);
+    assert_eq!(site.sh("ls -A tmp; ls -A"), ".acbuild\na.aci\ntmp\n");
+
+    for (line, stderr) in [
+        ("begin --modify-appc a.aci", "begin: Can't use --modify flags with begin."),
+        ("write --modify-appc a.aci x", "write: Can't use --modify flags with write."),
+        ("end --modify-appc a.aci", "end: Can't use --modify flags with end."),
+        ("version --modify-appc a.aci", "version: Can't use --modify flags with version."),
+        ("set-name a --modify-appc none.aci", "set-name: image doesn't appear to exist: none.aci."),
+        ("set-name a --modify-appc tmp", "set-name: image to modify is a directory: tmp."),
+        (
+            "set-name a --modify-appc a.aci --modify-oci a.oci",
+            "set-name: can't modify an appc image and an oci image at the same time",
+        ),
+    ] {
+        site.fails(line, &format!("{stderr}\n"));
+    }
+    site.sh("tar -cf root.tar tmp");
+    site.fails(
+        "set-name a --modify-appc root.tar",
+        "set-name: root.tar: it is no image: it has no `manifest`\n",
+    );
+}

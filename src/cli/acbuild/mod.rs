@@ -8,13 +8,13 @@ mod manifest;
 mod steps;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use super::words::{self, BadWords, Invocation, Rules, Style, WordError};
 use super::{CliError, Exit, later, logging, output, version};
-use crate::build::{BuildError, EditError, Record, Workspace};
+use crate::build::{BuildError, EditError, OneShot, Record, Workspace};
 use crate::os::Hint as _;
 
 /// Every failure that has no code of its own.
@@ -48,7 +48,7 @@ struct GlobalFlags {
     /// The directory that the state of the build is in
     #[arg(long, global = true, value_name = "DIR", default_value = ".")]
     work_path: PathBuf,
-    /// Apply one command to an ACI file, without a build (not in this version yet)
+    /// Apply one command to an ACI file, without a build
     #[arg(long, global = true, value_name = "FILE")]
     modify_appc: Option<PathBuf>,
     /// Apply one command to an OCI image file, without a build (not in this version yet)
@@ -129,18 +129,23 @@ struct Session {
 impl Session {
     /// Makes the failure of a command.
     fn failed(&self, error: BuildError) -> CliError {
-        let code = match error {
-            BuildError::Edit(EditError::NotThere) => NOT_THERE,
-            _ => FAILURE,
-        };
-        let mut told = failure(error.to_string()).exit_code(code);
-        if let Some(hint) = error.hint() {
-            told = told.hint(hint);
-        }
-        match std::error::Error::source(&error) {
-            Some(cause) if self.debug => told.because_of(cause),
-            _ => told,
-        }
+        failed(&error, self.debug)
+    }
+}
+
+/// Makes the failure of a step of the build.
+fn failed(error: &BuildError, debug: bool) -> CliError {
+    let code = match error {
+        BuildError::Edit(EditError::NotThere) => NOT_THERE,
+        _ => FAILURE,
+    };
+    let mut told = failure(error.to_string()).exit_code(code);
+    if let Some(hint) = error.hint() {
+        told = told.hint(hint);
+    }
+    match std::error::Error::source(error) {
+        Some(cause) if debug => told.because_of(cause),
+        _ => told,
     }
 }
 
@@ -273,11 +278,6 @@ impl From<CliError> for Refusal {
 fn run(root: &clap::Command, invocation: &Invocation<'_>) -> Result<(), Refusal> {
     let refused = |error: CliError| Refusal::Command(error.exit_code(FAILURE));
     later::refuse_command(invocation).map_err(refused)?;
-    for flag in ["modify-appc", "modify-oci"] {
-        if invocation.uses(flag) {
-            return Err(refused(later::refusal(format_args!("--{flag}"))));
-        }
-    }
     let argv = invocation.argv().map_err(Refusal::Words)?;
     let matches = root.clone().try_get_matches_from(argv);
     let parsed = matches.and_then(|matches| Acbuild::from_arg_matches(&matches));
@@ -291,6 +291,46 @@ fn run(root: &clap::Command, invocation: &Invocation<'_>) -> Result<(), Refusal>
     let arguments: Vec<_> = invocation.words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let record =
         if global.no_history { Record::Nothing } else { Record::of(&invocation.names(), &arguments) };
-    let session = Session { workspace: Workspace::new(&global.work_path), record, debug: global.debug };
-    Ok(command.run(&session)?)
+    let session = |workspace| Session { workspace, record, debug: global.debug };
+    match (global.modify_appc, global.modify_oci) {
+        (None, None) => Ok(command.run(&session(Workspace::new(&global.work_path)))?),
+        (Some(_), Some(_)) => {
+            Err(failure("can't modify an appc image and an oci image at the same time").into())
+        }
+        (None, Some(_)) => Err(refused(later::refusal("--modify-oci"))),
+        (Some(file), None) => {
+            let name = invocation.command().get_name();
+            Ok(modify(&file, command, name, session)?)
+        }
+    }
+}
+
+/// Runs one command on the image in a file (spec build-tools.md 6.5).
+fn modify(
+    file: &Path,
+    command: Command,
+    name: &str,
+    session: impl FnOnce(Workspace) -> Session,
+) -> Result<(), CliError> {
+    let only_looks = match command {
+        Command::Begin(_) | Command::Write(_) | Command::End(_) | Command::Version(_) => {
+            return Err(failure(format!("Can't use --modify flags with {name}.")));
+        }
+        Command::CatManifest(_) => true,
+        _ => false,
+    };
+    let temporary = std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty());
+    // An image may be larger than memory, where /tmp often is (file-hierarchy(7)).
+    let temporary = temporary.map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    let begun = OneShot::begin(file, &temporary);
+    let (one_shot, begun) = begun.map_err(|error| failed(&error, false))?;
+    let session = session(one_shot.workspace().clone());
+    if !only_looks {
+        steps::tell_begun(&begun);
+    }
+    command.run(&session)?;
+    if !only_looks {
+        one_shot.finish().map_err(|error| session.failed(error))?;
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::super::{CliError, later, output};
 use super::{FAILURE, Session, failure};
-use crate::build::{Existing, Start};
+use crate::build::{Begun, Existing, Start};
 
 /// Begin a build
 ///
@@ -46,9 +46,7 @@ impl Begin {
                     .hint("the path of a file or directory begins with / or ./"));
             }
         };
-        if !rustix::process::geteuid().is_root() {
-            output::message("notice: not running as root: superuser rights avoid permission problems");
-        }
+        tell_unprivileged();
         match &start {
             Start::Empty => log::debug!("beginning with an empty image"),
             Start::Local(path) => log::debug!("beginning with {}", path.display()),
@@ -59,14 +57,30 @@ impl Begin {
                 "{missing} is missing, assuming build is beginning with a tar of a rootfs"
             ));
         }
-        if begun.skipped_devices > 0 {
-            let count = begun.skipped_devices;
-            output::message(format!("notice: {count} device nodes were left out, which only root can make"));
-        }
+        tell_skipped(&begun);
         if begun.left_out_state {
             output::message(LEFT_OUT);
         }
         Ok(())
+    }
+}
+
+/// Tells what a user who is not root may miss.
+pub(super) fn tell_begun(begun: &Begun) {
+    tell_unprivileged();
+    tell_skipped(begun);
+}
+
+fn tell_unprivileged() {
+    if !rustix::process::geteuid().is_root() {
+        output::message("notice: not running as root: superuser rights avoid permission problems");
+    }
+}
+
+fn tell_skipped(begun: &Begun) {
+    if begun.skipped_devices > 0 {
+        let count = begun.skipped_devices;
+        output::message(format!("notice: {count} device nodes were left out, which only root can make"));
     }
 }
 

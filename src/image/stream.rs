@@ -228,14 +228,15 @@ fn unpack(
         let mut unpacked = 0_u64;
         loop {
             let mut chunk = Vec::with_capacity(CHUNK);
-            let got = (&mut decoder).take(CHUNK as u64).read_to_end(&mut chunk)?;
+            let result = (&mut decoder).take(CHUNK as u64).read_to_end(&mut chunk);
+            let got = chunk.len();
             unpacked += got as u64;
             let read = counted.load(Ordering::Relaxed);
             if let Some(progress) = source.progress {
                 progress(Progress { read, total });
             }
             if got == 0 {
-                return Ok(Ok(unpacked));
+                return result.map(|_| Ok(unpacked));
             }
             if unpacked > limits.output {
                 return Ok(Err(StreamError::TooLarge { limit: limits.output }));
@@ -248,6 +249,8 @@ fn unpack(
                 // The reader gave up, and its own error is the one to tell.
                 return Ok(Ok(unpacked));
             }
+            // What came before the error has been handed on, so that the reader knows where it is.
+            result?;
         }
     })();
     let failed_copy = failed_copy.lock().expect("no thread panics with it").take();

@@ -6,8 +6,10 @@ mod acbuild;
 mod acbuild_files;
 mod frame;
 mod help;
+mod hostile;
 mod images;
 mod output;
+mod store;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

@@ -47,7 +47,7 @@ pub enum ArchiveError {
     #[error("{0}")]
     Whole(String),
     /// The bytes did not come.
-    #[error("{cause}{}", .place.as_ref().map(|place| format!(" (at {place})")).unwrap_or_default())]
+    #[error("{cause}{}", .place.as_ref().map(|place| format!(" (in {place})")).unwrap_or_default())]
     Stream {
         /// Where in the archive.
         place: Option<Place>,

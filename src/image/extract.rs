@@ -360,7 +360,12 @@ impl<'a> Writer<'a> {
         if self.target.owners == Owners::OfImage {
             rustix::fs::fchown(fd, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
         }
-        rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode))?;
+        // Who is not root could put nothing into a directory that its owner may not write.
+        let needed = match (self.target.owners, &entry.kind) {
+            (Owners::OfCaller, Kind::Directory) => 0o700,
+            _ => 0,
+        };
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode | needed))?;
         rustix::fs::futimens(fd, &times(entry))
     }
 

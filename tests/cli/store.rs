@@ -491,3 +491,37 @@ fn a_read_only_store_is_read_and_writers_say_why() {
     );
     assert_eq!((fetch.code(), lines.len()), (254, 2));
 }
+
+#[test]
+fn who_is_not_root_imports_into_a_store_of_their_own_without_trees() {
+    let world = World::new();
+    let mut closed = Member::new("rootfs/closed", b'5');
+    closed.mode = 0o555;
+    closed.uid = octal(0, 8);
+    let archive = Tar::aci("example.com/x").member(&closed).file("rootfs/closed/f", "x").end();
+    fs::write(world.path().join("x.aci"), archive).unwrap();
+    fs::create_dir(world.path().join("mine")).unwrap();
+    std::os::unix::fs::chown(world.path().join("mine"), Some(65_534), Some(65_534)).unwrap();
+    let fetch = "--dir=mine/data --insecure-options=image fetch x.aci";
+    let ended = world.run_as_nobody(fetch);
+    ended.expect(0, &ended.stdout, "");
+    let cas = world.path().join("mine/data/cas");
+    assert_eq!((names(&cas.join("image")).len(), names(&cas.join("tree")).len()), (1, 0));
+    world.run_as_nobody("--dir=mine/data image list --no-legend --fields=name").expect(
+        0,
+        "example.com/x:1.0.0\n",
+        "",
+    );
+    world.run_as_nobody("--dir=mine/data image extract example.com/x mine/out").expect(0, "", "");
+    assert_eq!(fs::read(world.path().join("mine/out/rootfs/closed/f")).unwrap(), b"x");
+    world.run_as_nobody("--dir=mine/data image gc --grace-period=0s").expect_code(0);
+    world.run_as_nobody("--dir=data fetch x.aci").expect(
+        254,
+        "",
+        &format!(
+            "fetch: cannot open store: creating {}/data: Permission denied\n\
+             fetch: hint: only root and members of the group rkt may write to the store\n",
+            world.path().display()
+        ),
+    );
+}

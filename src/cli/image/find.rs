@@ -93,7 +93,13 @@ pub fn find_image(
 
 /// Makes the failure of a command that can't open the store.
 pub fn cannot_open(error: SysError) -> CliError {
-    CliError::new("cannot open store").because(error)
+    let is_denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+    let failure = CliError::new("cannot open store").because(error);
+    if is_denied {
+        failure.hint("only root and members of the group rkt may write to the store")
+    } else {
+        failure
+    }
 }
 
 impl From<PullPolicy> for Policy {

@@ -479,8 +479,10 @@ impl<C: Chunks> Reader<C> {
             (Some(link), None) | (None, Some(link)) => Some(link),
             (None, None) => header.link_name_bytes().map(std::borrow::Cow::into_owned),
         };
-        let size = pax.size.unwrap_or(header_size);
         let typeflag = block[156];
+        // A hard link has no data, whatever its size says: actool and Go's archive/tar leave the file's size there, and
+        // GNU tar, as they do, passes over it.
+        let size = if typeflag == b'1' { 0 } else { pax.size.unwrap_or(header_size) };
         let has_data = matches!(typeflag, b'0' | 0 | b'7' | b'S');
         if !has_data && size != 0 {
             return Err(refuse("it has data, which its type does not allow".into()));

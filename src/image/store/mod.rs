@@ -313,8 +313,8 @@ impl Store {
             read_at(&dir, name, limit)
                 .map_err(|cause| format!("{name}: {}", crate::os::cause_text(&cause.into())))
         };
-        let record = record::Record::parse(&read(RECORD, record::LIMIT)?.0)?;
-        let (_, last_used) = read(RECORD, record::LIMIT)?;
+        let (record, last_used) = read(RECORD, record::LIMIT)?;
+        let record = record::Record::parse(&record)?;
         let (bytes, _) = read(MANIFEST, MANIFEST_LIMIT)?;
         let manifest = ImageManifest::from_json(&bytes).map_err(|error| error.to_string())?;
         let blob = rustix::fs::statat(&dir, BLOB, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)

@@ -3,7 +3,8 @@
 //! ```text
 //! rkt/status/APP       exit status in decimal, written when APP failed
 //! rkt/status/APP.ok    a FIFO that the pod's systemd itself makes when APP ended well (rkt-ok@APP.socket)
-//! rkt/status/.first    name of the app that failed first
+//! rkt/status/.first    name of the app that failed first, of its own accord
+//! rkt/stopping         a FIFO that the pod's systemd makes when it starts to stop the apps (rkt-stopping.socket)
 //! rkt/ready            a FIFO that the pod's systemd makes when every app has started (rkt-ready.socket)
 //! rkt/supervisor-status   link to it
 //! ```
@@ -23,6 +24,8 @@ use crate::os::SysError;
 pub const STATUS_DIR: &str = "rkt/status";
 /// The mark of readiness, below the root of stage1.
 pub const READY: &str = "rkt/ready";
+/// The mark that the apps are being stopped, below the root of stage1.
+pub const STOPPING: &str = "rkt/stopping";
 /// What other tools look at for readiness (spec pods.md 3.2), below the root of stage1.
 pub const SUPERVISOR_STATUS: &str = "rkt/supervisor-status";
 const FIRST: &str = ".first";
@@ -73,24 +76,34 @@ impl Statuses {
 /// Records inside the pod, whose root is `root`, that `app` failed with `exit_code`, and returns the status that the
 /// pod ends with: that of the app which failed first.
 ///
+/// An app that is stopped because another failed has not failed, however it takes that (spec pods.md 3.10): nothing is
+/// recorded of it. When the pod is stopped from outside, an app's answer is told, but it is not the first failure.
+///
 /// # Errors
 /// When a mark can't be written or read.
 pub fn record_failure(root: &Path, app: &AcName, exit_code: u8) -> Result<u8, SysError> {
     let dir = root.join(STATUS_DIR);
-    let file = dir.join(app.as_str());
+    let (file, first) = (dir.join(app.as_str()), dir.join(FIRST));
+    let stopping = std::fs::symlink_metadata(root.join(STOPPING)).is_ok();
+    let status_of_first = || -> Result<u8, SysError> {
+        let name = std::fs::read_to_string(&first).map_err(SysError::on("reading", &first))?;
+        let status = std::fs::read_to_string(dir.join(name.trim())).ok();
+        Ok(status.and_then(|text| text.trim().parse().ok()).unwrap_or(exit_code))
+    };
+    if stopping && first.exists() {
+        return status_of_first();
+    }
     std::fs::write(&file, format!("{exit_code}\n")).map_err(SysError::on("writing", &file))?;
-    let first = dir.join(FIRST);
+    if stopping {
+        return Ok(exit_code);
+    }
     let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&first);
     match made {
         Ok(mut mark) => {
             writeln!(mark, "{app}").map_err(SysError::on("writing", &first))?;
             Ok(exit_code)
         }
-        Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {
-            let name = std::fs::read_to_string(&first).map_err(SysError::on("reading", &first))?;
-            let status = std::fs::read_to_string(dir.join(name.trim())).ok();
-            Ok(status.and_then(|text| text.trim().parse().ok()).unwrap_or(exit_code))
-        }
+        Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => status_of_first(),
         Err(cause) => Err(SysError::new("creating", &first, cause)),
     }
 }
@@ -119,5 +132,32 @@ mod tests {
             (Some(7), Some(3)),
             "a later failure is recorded all the same"
         );
+    }
+
+    #[test]
+    fn an_app_that_is_stopped_because_of_another_has_not_failed() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join(STATUS_DIR)).unwrap();
+        let (web, db): (AcName, AcName) = ("web".parse().unwrap(), "db".parse().unwrap());
+        let status = |app: &AcName| Statuses::new(root.path()).of(app).map(|end| end.exit_code);
+
+        assert_eq!(record_failure(root.path(), &web, 7).unwrap(), 7);
+        std::fs::write(root.path().join(STOPPING), "").unwrap();
+        assert_eq!(record_failure(root.path(), &db, 9).unwrap(), 7);
+        assert_eq!((status(&web), status(&db)), (Some(7), Some(0)));
+    }
+
+    #[test]
+    fn the_answers_of_apps_to_a_stop_from_outside_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join(STATUS_DIR)).unwrap();
+        std::fs::write(root.path().join(STOPPING), "").unwrap();
+        let (web, db): (AcName, AcName) = ("web".parse().unwrap(), "db".parse().unwrap());
+        let status = |app: &AcName| Statuses::new(root.path()).of(app).map(|end| end.exit_code);
+
+        assert_eq!(record_failure(root.path(), &web, 143).unwrap(), 143);
+        assert_eq!((status(&web), status(&db)), (Some(143), None));
+        assert_eq!(record_failure(root.path(), &db, 9).unwrap(), 9);
+        assert_eq!((status(&web), status(&db)), (Some(143), Some(9)));
     }
 }

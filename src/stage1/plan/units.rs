@@ -7,7 +7,7 @@
 use super::{AppSpec, KernelPaths, PodSpec, skeleton};
 use crate::appc::name::AcName;
 use crate::stage1::inside::{FAILED, PROGRAM};
-use crate::stage1::status::{READY, STATUS_DIR, SUPERVISOR_STATUS};
+use crate::stage1::status::{READY, STATUS_DIR, STOPPING, SUPERVISOR_STATUS};
 use crate::systemd::unit::exec::{Argument, Exec, OnFailure};
 use crate::systemd::unit::name::{CapabilitySet, VariableNames};
 use crate::systemd::unit::path::{Bind, BindPath, IfMissing, ListenPath, LiteralPath, RootPaths, UnitPath};
@@ -292,10 +292,12 @@ fn readiness(apps: &[UnitName]) -> Result<[Unit; 2], UnitPlanError> {
 }
 
 /// The orderly end: all apps stop, then the journal, then systemd itself; nothing is forked for it.
-fn exit_units(pod: &PodSpec, apps: &[UnitName]) -> Result<[Unit; 2], UnitPlanError> {
+fn exit_units(pod: &PodSpec, apps: &[UnitName]) -> Result<[Unit; 3], UnitPlanError> {
     let exit = UnitName::service("rkt-exit")?;
     // journald first gets to read what the apps have written, even where they end before it has started.
     let journald = UnitName::service("systemd-journald")?;
+    // Made in the same pass over the jobs in which the apps are told to stop, and so before any of them has.
+    let stopping = mark_unit(UnitName::socket("rkt-stopping")?, UnitPath::new(&format!("/{STOPPING}"))?)?;
     let mut after: Vec<UnitName> = apps.to_vec();
     after.push(journald.clone());
     for app in &pod.apps {
@@ -304,6 +306,7 @@ fn exit_units(pod: &PodSpec, apps: &[UnitName]) -> Result<[Unit; 2], UnitPlanErr
     let target = bare(UnitName::target("exit")?)
         .with(Setting::AllowIsolate(true))
         .with(Setting::Requires(exit.clone().into()))
+        .with(Setting::Wants(stopping.name().clone().into()))
         .with(Setting::After(exit.clone().into()));
     let service = bare(exit)
         .with(Setting::Wants(journald.into()))
@@ -311,7 +314,7 @@ fn exit_units(pod: &PodSpec, apps: &[UnitName]) -> Result<[Unit; 2], UnitPlanErr
         .with(Setting::After(after.into_iter().collect()))
         .with(Setting::SuccessAction(Action::ExitForce))
         .with(Setting::Type(ServiceType::Oneshot));
-    Ok([target, service])
+    Ok([target, service, stopping])
 }
 
 fn journal_socket() -> Result<UnitName, UnitNameError> {

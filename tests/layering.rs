@@ -18,8 +18,8 @@ fn floor(room: &str) -> Option<usize> {
 
 fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(dir).expect("src is readable") {
+        let path = entry.expect("src is readable").path();
         if path.is_dir() {
             found.extend(sources(&path));
         } else if path.extension().is_some_and(|ending| ending == "rs") {
@@ -65,7 +65,7 @@ fn statements(text: &str) -> Vec<(usize, String)> {
             Some((_, statement)) if open => statement.push_str(line.trim()),
             _ => found.push((index + 1, line.to_owned())),
         }
-        let statement = &found.last().unwrap().1;
+        let statement = &found.last().expect("a line was added").1;
         open = statement.trim_start().starts_with("use ") && !statement.contains(';');
     }
     found

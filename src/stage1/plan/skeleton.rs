@@ -39,17 +39,21 @@ const DBUS_POLICY: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-B
   <auth>EXTERNAL</auth>
   <policy context="default">
     <deny user="*"/>
+    <allow user="root"/>
     <deny own="*"/>
     <deny send_type="method_call"/>
+    <allow send_type="signal"/>
+    <allow send_requested_reply="true" send_type="method_return"/>
+    <allow send_requested_reply="true" send_type="error"/>
+    <allow receive_type="method_call"/>
     <allow receive_type="method_return"/>
     <allow receive_type="error"/>
     <allow receive_type="signal"/>
+    <allow send_destination="org.freedesktop.DBus"/>
   </policy>
   <policy user="root">
-    <allow user="root"/>
     <allow own="*"/>
     <allow send_destination="*"/>
-    <allow receive_type="method_call"/>
   </policy>
 </busconfig>
 "#;

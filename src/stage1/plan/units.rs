@@ -357,7 +357,13 @@ fn journal_units() -> Result<[Unit; 3], UnitPlanError> {
         .with(Setting::ListenDatagram(ListenAddress::Path(path("/run/systemd/journal/socket")?)));
     let dev_log = socket(dev_log)?
         .with(Setting::ListenDatagram(ListenAddress::Path(path("/run/systemd/journal/dev-log")?)))
-        .with(Setting::Symlinks([UnitPath::new("/dev/log")?].into_iter().collect()));
+        // The second tells journald that the journal's own file system is there: it writes to it from the first line
+        // on, instead of waiting in memory for a service of a real boot (systemd-journald.service(8)).
+        .with(Setting::Symlinks(
+            [UnitPath::new("/dev/log")?, UnitPath::new("/run/systemd/journal/flushed")?]
+                .into_iter()
+                .collect(),
+        ));
     Ok([journald, main, dev_log])
 }
 

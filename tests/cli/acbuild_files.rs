@@ -5,9 +5,10 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt as _;
 
 use crate::acbuild::Site;
-use crate::support::Run;
+use crate::support::{Run, wait};
 
 const ROOTFS: &str = ".acbuild/currentaci/rootfs";
 
@@ -422,6 +423,28 @@ fn anyone_can_build() {
     fs::set_permissions(site.path("work"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     site.sh("cd work; ../acbuild end");
     nobody("begin").expect(1, "", &format!("{notice}begin: {denied}"));
+}
+
+#[test]
+fn a_killed_write_leaves_no_file_and_the_build() {
+    let site = Site::begun();
+    site.ok("set-name a");
+    let large = site.path(ROOTFS).join("large");
+    fs::File::create(&large).unwrap().set_len(1 << 40).unwrap();
+    let writing = site.acbuild("write a.aci").start();
+    wait::until("the build is locked", || {
+        let fds = format!("cat /proc/{}/fdinfo/*", writing.id());
+        let fds = Run::new("sh").args(["-c", &fds]).end().stdout;
+        if fds.contains("FLOCK") { Ok(()) } else { Err(fds) }
+    });
+    // It packs a tebibyte, and will not be through before this.
+    site.fails("end", "end: lock already held - is another acbuild running in this working dir?\n");
+    writing.signal(rustix::process::Signal::KILL);
+    assert_eq!(writing.end().status.signal(), Some(9));
+    assert_eq!(site.sh("ls -A"), ".acbuild\n");
+    fs::remove_file(large).unwrap();
+    let _id = site.acbuild("write a.aci").stdout();
+    assert_eq!(site.state(), ["buildMode", "currentaci"]);
 }
 
 #[test]

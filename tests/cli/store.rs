@@ -525,3 +525,63 @@ fn who_is_not_root_imports_into_a_store_of_their_own_without_trees() {
         ),
     );
 }
+
+#[test]
+fn what_gnu_tar_writes_is_read_as_gnu_tar_reads_it() {
+    let world = World::new();
+    let tree = world.path().join("tree");
+    let deep = format!("rootfs/{}", "directory-with-a-long-name/".repeat(8));
+    fs::create_dir_all(tree.join(&deep)).unwrap();
+    fs::write(tree.join("manifest"), manifest("example.com/gnu")).unwrap();
+    fs::write(tree.join("rootfs/file"), noise(70_000)).unwrap();
+    fs::write(tree.join("rootfs/empty"), "").unwrap();
+    fs::hard_link(tree.join("rootfs/file"), tree.join("rootfs/hard")).unwrap();
+    std::os::unix::fs::symlink("../../somewhere", tree.join("rootfs/link")).unwrap();
+    let run =
+        |program: &str, words: &[&str]| Run::new(program).args(words).current_dir(world.path()).stdout();
+    run("mkfifo", &["-m", "620", "tree/rootfs/fifo"]);
+    run("chmod", &["4711", "tree/rootfs/file"]);
+    run("chmod", &["1777", "tree/rootfs"]);
+    run("chown", &["12345:54321", "tree/rootfs/empty"]);
+    run("touch", &["-h", "-d", "2001-02-03 04:05:06.789", "tree/rootfs/link", "tree/rootfs/empty"]);
+    for (format, is_long) in
+        [("v7", false), ("ustar", false), ("oldgnu", true), ("gnu", true), ("posix", true)]
+    {
+        if is_long {
+            fs::write(tree.join(&deep).join("x".repeat(200)), "long").unwrap();
+            let sparse = fs::File::create(tree.join("rootfs/sparse")).unwrap();
+            for part in 0..40 {
+                std::os::unix::fs::FileExt::write_at(&sparse, &[1; 4096], part << 20).unwrap();
+            }
+            sparse.set_len(50 << 20).unwrap();
+        } else {
+            // Names that an old header can hold, and no FIFO, which v7 does not know.
+            fs::remove_dir_all(tree.join("rootfs/directory-with-a-long-name")).unwrap();
+            fs::create_dir_all(tree.join(&deep)).unwrap();
+        }
+        let mut words = vec!["--numeric-owner", "--format", format, "-cf", "gnu.aci", "-C", "tree"];
+        if is_long {
+            words.push("--sparse");
+        }
+        if format == "v7" {
+            words.extend(["--exclude=fifo", "--exclude=directory-with*"]);
+        }
+        words.extend(["manifest", "rootfs"]);
+        run("tar", &words);
+        world.run(&format!("{FETCH} gnu.aci")).expect_code(0);
+        world.run("--dir=data image extract --overwrite example.com/gnu out").expect(0, "", "");
+        // Compares content, mode, owner, times, links and holes' bytes, and fails on a difference.
+        run("tar", &["--numeric-owner", "-df", "gnu.aci", "-C", "out", "rootfs"]);
+        let out = world.path().join("out/rootfs");
+        assert_eq!(
+            std::os::unix::fs::MetadataExt::nlink(&out.join("hard").metadata().unwrap()),
+            2,
+            "{format}"
+        );
+        if is_long {
+            let blocks = std::os::unix::fs::MetadataExt::blocks(&out.join("sparse").metadata().unwrap());
+            assert!(blocks < 2000, "{format}: holes stay holes: {blocks}");
+        }
+        world.run("--dir=data image rm example.com/gnu").expect_code(0);
+    }
+}

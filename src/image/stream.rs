@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use sha2::{Digest, Sha512};
 
 use super::compression::Compression;
-use crate::os::{Hint, SysError, cause_text};
+use crate::os::{Hint, SysError, cause_text, interrupt};
 
 const CHUNK: usize = 128 * 1024;
 /// Chunks that may wait between two threads.
@@ -65,6 +65,9 @@ pub enum StreamError {
     /// The copy could not be written.
     #[error(transparent)]
     Keep(SysError),
+    /// The user does not want it any more.
+    #[error("interrupted")]
+    Interrupted,
     /// It is larger than allowed.
     #[error("unpacks to more than the {limit} bytes that are allowed")]
     TooLarge {
@@ -86,7 +89,7 @@ impl Hint for StreamError {
             Self::Bomb { .. } => {
                 Some("if you trust it, unpack it yourself and use the plain tar file".into())
             }
-            Self::Read(_) | Self::Unpack { .. } | Self::TooLarge { .. } => None,
+            Self::Read(_) | Self::Unpack { .. } | Self::Interrupted | Self::TooLarge { .. } => None,
         }
     }
 }
@@ -237,6 +240,9 @@ fn unpack(
             }
             if got == 0 {
                 return result.map(|_| Ok(unpacked));
+            }
+            if interrupt::has_arrived() {
+                return Ok(Err(StreamError::Interrupted));
             }
             if unpacked > limits.output {
                 return Ok(Err(StreamError::TooLarge { limit: limits.output }));

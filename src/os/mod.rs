@@ -6,6 +6,7 @@
 pub mod atomic;
 pub mod cgroup;
 pub mod group;
+pub mod interrupt;
 pub mod lock;
 pub mod mount;
 pub mod ns;

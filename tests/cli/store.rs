@@ -585,3 +585,35 @@ fn what_gnu_tar_writes_is_read_as_gnu_tar_reads_it() {
         world.run("--dir=data image rm example.com/gnu").expect_code(0);
     }
 }
+
+#[test]
+fn an_interrupted_fetch_cleans_up_and_dies_of_the_signal() {
+    use rustix::process::Signal;
+    use std::os::unix::process::ExitStatusExt as _;
+    let world = World::new();
+    fs::write(
+        world.path().join("big.aci"),
+        Tar::aci("example.com/big").file("rootfs/f", vec![5; 200 << 20]).end(),
+    )
+    .unwrap();
+    let cas = world.path().join("data/cas");
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let running = world.rkt(&format!("{FETCH} big.aci")).start();
+        wait::until("a tree that was begun", || match fs::read_dir(cas.join("tree")).map(Iterator::count) {
+            Ok(0) => Err("no tree"),
+            Ok(_) => Ok(()),
+            Err(_) => Err("no store"),
+        });
+        running.signal(signal);
+        let ended = running.end();
+        assert_eq!(
+            (ended.status.signal(), ended.stdout.as_str()),
+            (Some(signal.as_raw()), ""),
+            "{}",
+            ended.stderr
+        );
+        for dir in ["image", "tmp", "tree"] {
+            assert_eq!(names(&cas.join(dir)), [""; 0], "{dir}");
+        }
+    }
+}

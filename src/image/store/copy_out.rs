@@ -13,7 +13,7 @@ use crate::appc::image_id::ImageId;
 use crate::image::extract::{Devices, Owners, Target};
 use crate::image::stream::{Chunks, Limits, Source, StreamError, run};
 use crate::os::atomic::TEMPORARY_PREFIX;
-use crate::os::{Hint, SysError, tree};
+use crate::os::{Hint, SysError, interrupt, tree};
 
 /// What becomes of what is at the place of the copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,7 @@ impl Store {
             return Err(CopyOutError::FileExists);
         }
         let blob = self.open_blob(id)?;
+        let _interrupts = interrupt::Watch::start();
         let temporary = Temporary::beside(to);
         let mut file = File::options()
             .write(true)
@@ -148,6 +149,7 @@ impl Store {
                 return Err(CopyOutError::RootFilesystem);
             }
         }
+        let _interrupts = interrupt::Watch::start();
         let temporary = Temporary::beside(to);
         let rootfs = temporary.0.join(ROOTFS);
         make_private_dir(&temporary.0, to)?;

@@ -13,7 +13,7 @@ use crate::appc::image_id::ImageId;
 use crate::appc::image_manifest::ImageManifest;
 use crate::image::extract::{Devices, ExtractError, Owners, Target, Unpacked, unpack};
 use crate::image::stream::{Limits, Passed, Progress, Source};
-use crate::os::{Hint, SysError, atomic};
+use crate::os::{Hint, SysError, atomic, interrupt};
 
 /// What must be known of an image's origin before it is imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +124,8 @@ impl Store {
         if options.verification == Verification::Required {
             return Err(ImportError::Unsigned { image: image.to_owned() });
         }
+        // Before all that cleans up when dropped.
+        let _interrupts = interrupt::Watch::start();
         self.sweep();
         self.check_space(image, &file)?;
 

@@ -16,7 +16,7 @@ use crate::image::archive::ArchiveError;
 use crate::image::extract::{Devices, ExtractError, Owners, Target, unpack};
 use crate::image::stream::{Limits, Source, StreamError};
 use crate::os::lock::{Lock, Sharing};
-use crate::os::{SysError, atomic, tree};
+use crate::os::{SysError, atomic, interrupt, tree};
 
 /// The name of a tree: `deps-sha512-` and 64 hex digits of the SHA-512 over the IDs of its images, top first, joined
 /// with commas (spec images.md 2.7).
@@ -130,6 +130,7 @@ impl Store {
         if !rustix::process::geteuid().is_root() {
             return Err(StoreError::NeedsRoot { id: *id });
         }
+        let _interrupts = interrupt::Watch::start();
         self.sweep();
         let staged = self.stage_tree()?;
         let rootfs = staged.path().join(ROOTFS);

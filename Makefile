@@ -30,6 +30,11 @@ lab: all
 bench:
 	tests/bench/run $(RELEASE)
 
+# Each command ended at each of its calls that change something, and what rkt promises for that checked.
+.PHONY: crash
+crash:
+	tests/crash/run $(RELEASE)
+
 # Files under units/, dbus/ and packaging/ lie at the path that they will have; PREFIX takes the place of /usr.
 .PHONY: install
 install:
@@ -49,7 +54,7 @@ fmt:
 .PHONY: clippy
 clippy:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --test booted --test bench -- -D warnings
+	$(CARGO) clippy --locked --test booted --test bench --test crash -- -D warnings
 
 # Takes down this project's labs that were killed half way, too; the cached root file systems stay.
 .PHONY: clean

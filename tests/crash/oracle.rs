@@ -1,0 +1,464 @@
+//! What must be true after a command has died, failed or succeeded, whatever it was doing.
+//!
+//! * P1: exit status 0, or a printed ID or UUID, means that the object is there and whole.
+//! * P2: nothing half done is listed; the same command works when it is run again.
+//! * P3: `list`, `image list` and `status` exit with 0 and show what was healthy before.
+//! * P4: `gc --grace-period=0s` twice and `image gc` bring the host back to its first state.
+//!
+//! A command that died after its last rename and before it printed has done its work: what it made may be listed if it
+//! is whole. A pod whose preparation was killed is listed as `aborted prepare` (spec cli.md 1.2.4).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::disk::{Disk, HOME};
+use crate::host::{HostState, walk};
+use crate::trace::{Blow, End};
+use crate::verb::{Effect, GREETING, Objects, Start, Verb, rkt, uuid_file};
+
+/// The directories that a data directory consists of.
+const FIXED: &[&str] = &[
+    "cas",
+    "cas/image",
+    "cas/tmp",
+    "cas/tree",
+    "pods",
+    "pods/embryo",
+    "pods/prepare",
+    "pods/prepared",
+    "pods/run",
+    "pods/exited-garbage",
+    "pods/garbage",
+];
+
+/// What is known before any point of a verb is tried.
+pub(crate) struct Oracle<'a> {
+    verb: &'a Verb,
+    objects: &'a Objects,
+    host: &'a HostState,
+    /// Files of healthy objects, by their directory.
+    healthy: BTreeMap<String, String>,
+    /// Files of the trees that the verb makes, by their name.
+    trees: BTreeMap<String, String>,
+}
+
+/// How a command came to its end, and what it said.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// What was done to it.
+    pub(crate) blow: Option<Blow>,
+    /// Its end.
+    pub(crate) end: End,
+    /// Its standard output.
+    pub(crate) stdout: String,
+    /// Its standard error.
+    pub(crate) stderr: String,
+}
+
+impl Outcome {
+    fn succeeded(&self) -> bool {
+        self.end == End::Exit(0)
+    }
+
+    fn was_killed(&self) -> bool {
+        matches!(self.blow, Some(Blow::Kill | Blow::PowerCut))
+    }
+
+    /// The last whole line.
+    fn printed(&self) -> Option<&str> {
+        let whole = &self.stdout[..self.stdout.rfind('\n')?];
+        whole.lines().last()
+    }
+}
+
+/// A pod as `rkt list` tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Listed {
+    uuid: String,
+    state: String,
+}
+
+impl<'a> Oracle<'a> {
+    /// Looks at the data directory as it is before the verb.
+    pub(crate) fn new(verb: &'a Verb, objects: &'a Objects, host: &'a HostState) -> Self {
+        let mut healthy = BTreeMap::new();
+        if verb.start != Start::Nothing {
+            for dir in healthy_dirs(verb.effect, objects) {
+                healthy.insert(dir.clone(), fingerprint(&Disk::data().join(dir)));
+            }
+        }
+        Self { verb, objects, host, healthy, trees: BTreeMap::new() }
+    }
+
+    /// Takes the trees that are there after an undisturbed run for right.
+    pub(crate) fn learn_trees(&mut self) {
+        self.trees = trees();
+    }
+
+    /// Says which promises are broken. The data directory is used up by that.
+    pub(crate) fn violations(&self, outcome: &Outcome) -> Vec<String> {
+        let mut bad = Vec::new();
+        self.end(outcome, &mut bad);
+        let pods = self.list(outcome, &mut bad);
+        let images = self.image_list(&mut bad);
+        self.healthy(&pods, &images, &mut bad);
+        for (name, found) in trees() {
+            if self.trees.get(&name).is_some_and(|right| *right != found) {
+                bad.push(format!(
+                    "P2: the tree {name} is not whole:\n{}",
+                    difference(&self.trees[&name], &found)
+                ));
+            }
+        }
+        self.extra_images(&images, &mut bad);
+        self.extra_pods(outcome, &pods, &mut bad);
+        self.promised(outcome, &pods, &images, &mut bad);
+        self.again(&pods, &images, &mut bad);
+        self.first_state(&mut bad);
+        bad
+    }
+
+    fn end(&self, outcome: &Outcome, bad: &mut Vec<String>) {
+        let refused = matches!(outcome.blow, Some(Blow::Refuse(_)));
+        match outcome.end {
+            End::Exit(0) => {}
+            End::Signal(libc::SIGKILL) if outcome.was_killed() => {}
+            End::Exit(code) if refused && code != 101 => {
+                let named = outcome.stderr.lines().any(|line| line.contains(": "));
+                if !named {
+                    bad.push(format!("end: it failed with {code} and no message: {:?}", outcome.stderr));
+                }
+            }
+            end => bad.push(format!("end: {end:?}: {}", outcome.stderr)),
+        }
+        if outcome.stderr.contains("panicked") {
+            bad.push(format!("end: a panic: {}", outcome.stderr));
+        }
+    }
+
+    fn list(&self, outcome: &Outcome, bad: &mut Vec<String>) -> Vec<Listed> {
+        let output = end_of(&["list", "--format=json"]);
+        let Some(pods) = json(&output) else {
+            bad.push(format!("P3: list: {}", told(&output)));
+            return Vec::new();
+        };
+        let text = |pod: &Value, key: &str| pod[key].as_str().unwrap_or_default().to_owned();
+        let pods: Vec<Listed> =
+            pods.iter().map(|pod| Listed { uuid: text(pod, "name"), state: text(pod, "state") }).collect();
+        for pod in &pods {
+            let output = end_of(&["status", &pod.uuid]);
+            if !output.status.success() {
+                bad.push(format!("P3: status of a listed pod: {}", told(&output)));
+            }
+        }
+        let aborted = pods.iter().any(|pod| pod.state == "aborted prepare");
+        if !output.stderr.is_empty()
+            && !(aborted && (outcome.was_killed() || self.verb.start != Start::Nothing))
+        {
+            bad.push(format!("P2: list shows something broken: {}", told(&output)));
+        }
+        pods
+    }
+
+    fn image_list(&self, bad: &mut Vec<String>) -> Vec<String> {
+        let output = end_of(&["image", "list", "--format=json"]);
+        let Some(images) = json(&output) else {
+            bad.push(format!("P3: image list: {}", told(&output)));
+            return Vec::new();
+        };
+        if !output.stderr.is_empty() {
+            bad.push(format!("P2: image list shows something broken: {}", told(&output)));
+        }
+        images.iter().filter_map(|image| image["id"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Those that the verb does not touch are listed as before, and have the same files.
+    fn healthy(&self, pods: &[Listed], images: &[String], bad: &mut Vec<String>) {
+        for (dir, before) in &self.healthy {
+            let name = dir.rsplit('/').next().unwrap_or_default();
+            let listed = match dir.split('/').nth(1) {
+                Some("image") => images.iter().any(|image| image == name),
+                Some("prepared") => is_listed(pods, name, "prepared"),
+                Some("run") => is_listed(pods, name, "exited"),
+                _ => is_listed(pods, name, "exited garbage"),
+            };
+            if !listed {
+                bad.push(format!("P3: {dir} is not listed as before"));
+            }
+            let now = fingerprint(&Disk::data().join(dir));
+            if now != *before {
+                bad.push(format!("P1: {dir} is not as before:\n{}", difference(before, &now)));
+            }
+        }
+    }
+
+    fn extra_images(&self, images: &[String], bad: &mut Vec<String>) {
+        for image in images {
+            if *image != self.objects.hello && *image != self.objects.other {
+                whole_image(image, "P2", bad);
+            }
+        }
+    }
+
+    fn extra_pods(&self, outcome: &Outcome, pods: &[Listed], bad: &mut Vec<String>) {
+        let known = [
+            &self.objects.prepared,
+            &self.objects.waiting,
+            &self.objects.exited,
+            &self.objects.marked,
+            // As the template has it.
+            &"00000002-0000-4000-8000-000000000000".to_owned(),
+        ];
+        for pod in pods.iter().filter(|pod| !known.contains(&&pod.uuid)) {
+            let failed = !outcome.succeeded() && !outcome.was_killed();
+            match (pod.state.as_str(), self.verb.effect) {
+                _ if failed => bad.push(format!("P2: the command failed, and left {pod:?}")),
+                ("aborted prepare", _) if outcome.was_killed() => {}
+                ("prepared", Effect::Prepares { .. }) => whole_pod(&pod.uuid, "P2", bad),
+                ("exited", Effect::Runs { .. }) => {
+                    let output = end_of(&["cat-manifest", &pod.uuid]);
+                    if !output.status.success() {
+                        bad.push(format!("P2: an exited pod that has no manifest: {}", told(&output)));
+                    }
+                }
+                _ => bad.push(format!("P2: half done and listed: {pod:?}")),
+            }
+        }
+    }
+
+    /// What the command said that it had done.
+    fn promised(&self, outcome: &Outcome, pods: &[Listed], images: &[String], bad: &mut Vec<String>) {
+        let printed = outcome.printed();
+        let done = outcome.succeeded() || printed.is_some();
+        let objects = self.objects;
+        let pod_is_gone = |uuid: &str| !pods.iter().any(|pod| pod.uuid == uuid);
+        match self.verb.effect {
+            Effect::Fetches if done => match printed {
+                Some(id) if images.iter().any(|image| image == id) => whole_image(id, "P1", bad),
+                printed => bad.push(format!("P1: it said {printed:?}, and image list {images:?}")),
+            },
+            Effect::Prepares { .. } if done => match printed {
+                // That it runs has been seen above.
+                Some(uuid) if is_listed(pods, uuid, "prepared") => {}
+                printed => bad.push(format!("P1: it said {printed:?}, and list {pods:?}")),
+            },
+            Effect::Runs { .. } if outcome.succeeded() => {
+                if !outcome.stdout.contains(GREETING) {
+                    bad.push(format!("P1: the app said {:?}", outcome.stdout));
+                }
+                let uuid = fs::read_to_string(uuid_file()).unwrap_or_default();
+                if !is_listed(pods, uuid.trim(), "exited") {
+                    bad.push(format!("P1: it ran as {uuid:?}, and list {pods:?}"));
+                }
+            }
+            Effect::Runs { .. } if !outcome.was_killed() && uuid_file().exists() => {
+                bad.push("P2: the command failed, and left the file with the pod's UUID".to_owned());
+            }
+            Effect::RunsPrepared => {
+                let ran = is_listed(pods, &objects.prepared, "exited");
+                if outcome.succeeded() && !(ran && outcome.stdout.contains(GREETING)) {
+                    bad.push(format!("P1: it ran, said {:?}, and list {pods:?}", outcome.stdout));
+                }
+                let may_have_run = ran && (outcome.succeeded() || outcome.was_killed());
+                if !may_have_run && !is_listed(pods, &objects.prepared, "prepared") {
+                    bad.push(format!("P1: the prepared pod is neither prepared nor exited: {pods:?}"));
+                }
+            }
+            Effect::RemovesPod if done && !pod_is_gone(&objects.exited) => {
+                bad.push(format!("P1: the pod was removed, and list {pods:?}"));
+            }
+            Effect::CollectsPods
+                if outcome.succeeded()
+                    && outcome.blow.is_none()
+                    && !(pod_is_gone(&objects.exited) && pod_is_gone(&objects.marked)) =>
+            {
+                bad.push(format!("P1: pods were collected, and list {pods:?}"));
+            }
+            Effect::RemovesImage if done && images.contains(&objects.other) => {
+                bad.push("P1: the image was removed, and is listed".to_owned());
+            }
+            Effect::CollectsImages if outcome.succeeded() && !images.is_empty() => {
+                bad.push(format!("P1: images were collected, and image list {images:?}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn again(&self, pods: &[Listed], images: &[String], bad: &mut Vec<String>) {
+        let objects = self.objects;
+        let still = match self.verb.effect {
+            Effect::RemovesPod => pods.iter().any(|pod| pod.uuid == objects.exited),
+            Effect::RemovesImage => images.contains(&objects.other),
+            Effect::RunsPrepared => is_listed(pods, &objects.prepared, "prepared"),
+            _ => true,
+        };
+        if !still {
+            return;
+        }
+        let args = self.verb.args(objects);
+        let output = end_of(&args);
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let says = match self.verb.effect {
+            Effect::Fetches => "sha512-",
+            Effect::Runs { .. } | Effect::RunsPrepared => GREETING,
+            Effect::RemovesPod => objects.exited.as_str(),
+            _ => "",
+        };
+        if !output.status.success() || !stdout.contains(says) {
+            bad.push(format!("P2: the same command again: {}", told(&output)));
+        }
+        for (name, right) in &self.trees {
+            let now = fingerprint(&Disk::data().join("cas/tree").join(name));
+            if now != *right {
+                bad.push(format!(
+                    "P2: the tree {name} is not whole after the same command:\n{}",
+                    difference(right, &now)
+                ));
+            }
+        }
+    }
+
+    fn first_state(&self, bad: &mut Vec<String>) {
+        let gc = ["gc", "--grace-period=0s", "--expire-prepared=0s"];
+        for args in [&gc[..], &gc[..], &["image", "gc", "--grace-period=0s"][..]] {
+            let output = end_of(args);
+            if !output.status.success() || String::from_utf8_lossy(&output.stderr).contains("error") {
+                bad.push(format!("P4: {args:?}: {}", told(&output)));
+            }
+        }
+        let data = Disk::data();
+        walk(&data, true, &mut |path| {
+            let below = Path::new(path).strip_prefix(&data).expect("walk stays below");
+            if !FIXED.iter().any(|fixed| Path::new(fixed) == below) {
+                bad.push(format!("P4: left in the data directory: {}", below.display()));
+            }
+        });
+        walk(&Path::new(HOME).join("user"), true, &mut |path| {
+            if !path.ends_with(".aci") && Path::new(path) != uuid_file() {
+                bad.push(format!("P4: left beside the user's files: {path}"));
+            }
+        });
+        let left = self.host.left_now();
+        bad.extend(left.iter().map(|line| format!("P4: left on the host: {line}")));
+        // Told once, not at every point that follows.
+        self.host.accept(left);
+    }
+}
+
+/// Directories of objects that the verb has nothing to do with, relative to the data directory.
+fn healthy_dirs(effect: Effect, objects: &Objects) -> Vec<String> {
+    let mut dirs = vec![
+        format!("cas/image/{}", objects.hello),
+        format!("cas/image/{}", objects.other),
+        format!("pods/prepared/{}", objects.prepared),
+        format!("pods/prepared/{}", objects.waiting),
+        format!("pods/run/{}", objects.exited),
+        format!("pods/exited-garbage/{}", objects.marked),
+    ];
+    let touched: Vec<&String> = match effect {
+        Effect::Fetches | Effect::Prepares { .. } | Effect::Runs { .. } => vec![],
+        Effect::RunsPrepared => vec![&objects.prepared],
+        Effect::RemovesPod => vec![&objects.exited],
+        Effect::CollectsPods => vec![&objects.exited, &objects.marked],
+        Effect::RemovesImage => vec![&objects.other],
+        Effect::CollectsImages => vec![&objects.hello, &objects.other],
+    };
+    dirs.retain(|dir| !touched.iter().any(|name| dir.ends_with(name.as_str())));
+    dirs
+}
+
+fn is_listed(pods: &[Listed], uuid: &str, state: &str) -> bool {
+    pods.iter().any(|pod| pod.uuid == uuid && pod.state == state)
+}
+
+/// An image is whole when its bytes have the hash that its name says.
+fn whole_image(id: &str, promise: &str, bad: &mut Vec<String>) {
+    let file = Path::new(HOME).join("exported");
+    let output = end_of(&["image", "export", "--overwrite", id, &file.display().to_string()]);
+    let sum = Command::new("sha512sum").arg(&file).output().expect("sha512sum");
+    let sum = format!("sha512-{}", String::from_utf8_lossy(&sum.stdout));
+    let _gone = fs::remove_file(&file);
+    if !output.status.success() || !sum.starts_with(id) {
+        bad.push(format!("{promise}: image {id} is not whole: {}", told(&output)));
+    }
+}
+
+/// A prepared pod is whole when it runs.
+fn whole_pod(uuid: &str, promise: &str, bad: &mut Vec<String>) {
+    let output = end_of(&["run-prepared", "--net=none", uuid]);
+    if !output.status.success() || !String::from_utf8_lossy(&output.stdout).contains(GREETING) {
+        bad.push(format!("{promise}: pod {uuid} is not whole: {}", told(&output)));
+    }
+}
+
+/// Runs rkt, which is ended if it hangs.
+fn end_of(args: &[impl AsRef<std::ffi::OsStr>]) -> Output {
+    let rkt = rkt(args);
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "60"]).arg(rkt.get_program()).args(rkt.get_args());
+    command.stdin(std::process::Stdio::null()).current_dir(HOME).output().expect("timeout")
+}
+
+fn told(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    format!("{}, stdout {:?}, stderr {:?}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+/// The list that a command printed; `None` when it failed. No object at all is `null` to rkt.
+fn json(output: &Output) -> Option<Vec<Value>> {
+    match serde_json::from_slice(&output.stdout) {
+        Ok(Value::Array(list)) if output.status.success() => Some(list),
+        Ok(Value::Null) if output.status.success() => Some(Vec::new()),
+        _ => None,
+    }
+}
+
+fn trees() -> BTreeMap<String, String> {
+    let dir = Disk::data().join("cas/tree");
+    let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), fingerprint(&entry.path())))
+        .filter(|(name, _)| name.starts_with("deps-"))
+        .collect()
+}
+
+/// A line for each file below `dir`, with all that matters of it.
+fn fingerprint(dir: &Path) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut lines = Vec::new();
+    walk(dir, true, &mut |path| {
+        let path = Path::new(path);
+        let Ok(found) = fs::symlink_metadata(path) else { return };
+        let content = if found.is_symlink() {
+            fs::read_link(path).map(|link| link.display().to_string()).unwrap_or_default()
+        } else if found.is_file() {
+            let mut hasher = DefaultHasher::new();
+            fs::read(path).unwrap_or_default().hash(&mut hasher);
+            format!("{} bytes, {:016x}", found.len(), hasher.finish())
+        } else {
+            String::new()
+        };
+        let (uid, gid, mode) = (found.uid(), found.gid(), found.permissions().mode());
+        let name = path.strip_prefix(dir).unwrap_or(path).display();
+        lines.push(format!("{name} {mode:o} {uid}:{gid} {content}"));
+    });
+    lines.sort();
+    lines.join("\n")
+}
+
+fn difference(before: &str, now: &str) -> String {
+    let lacks = before
+        .lines()
+        .filter(|line| !now.lines().any(|other| other == *line))
+        .map(|line| format!("  - {line}"));
+    let has = now
+        .lines()
+        .filter(|line| !before.lines().any(|other| other == *line))
+        .map(|line| format!("  + {line}"));
+    lacks.chain(has).take(10).collect::<Vec<_>>().join("\n")
+}

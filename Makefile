@@ -35,11 +35,22 @@ bench:
 crash:
 	tests/crash/run $(RELEASE)
 
+# The manual pages, made from the same definitions as the commands' own help.
+.PHONY: man
+man:
+	$(CARGO) run --quiet --locked --example man -- $(TARGET_DIR)/man
+
 # Files under units/, dbus/ and packaging/ lie at the path that they will have; PREFIX takes the place of /usr.
 .PHONY: install
-install:
+install: man
 	install -D -m 755 $(TARGET_DIR)/release/rkt $(DESTDIR)$(PREFIX)/bin/rkt
 	ln -sfn rkt $(DESTDIR)$(PREFIX)/bin/acbuild
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	install -m 644 $(TARGET_DIR)/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	$(TARGET_DIR)/release/rkt completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/rkt
+	$(TARGET_DIR)/release/rkt completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_rkt
+	$(TARGET_DIR)/release/rkt completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/rkt.fish
 	@set -e; for tree in units dbus packaging; do \
 		[ ! -d $$tree/usr ] || (cd $$tree/usr && find . -type f) | sed 's,^\./,,' | while read -r file; do \
 			install -v -D -m 644 $$tree/usr/$$file $(DESTDIR)$(PREFIX)/$$file; done; \

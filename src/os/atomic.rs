@@ -34,6 +34,18 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SysError> {
 /// # Errors
 /// When `path` exists already, or a step is refused.
 pub fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SysError> {
+    create(path, bytes, mode)?.sync_all().map_err(SysError::on("syncing", path))
+}
+
+/// As [`write_synced`], for a file that its directory's owner syncs later.
+///
+/// # Errors
+/// As [`write_synced`].
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SysError> {
+    create(path, bytes, mode).map(drop)
+}
+
+fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<File, SysError> {
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -43,7 +55,7 @@ pub fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SysError
         .map_err(SysError::on("creating", path))?;
     file.set_permissions(Permissions::from_mode(mode)).map_err(SysError::on("changing the mode of", path))?;
     file.write_all(bytes).map_err(SysError::on("writing", path))?;
-    file.sync_all().map_err(SysError::on("syncing", path))
+    Ok(file)
 }
 
 /// Renames `from` to `to` and syncs both parents, so that a crash leaves one of the two names, never none.

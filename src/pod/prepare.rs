@@ -168,7 +168,7 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
     root::write(&stage1, &entries)?;
     for app in &apps {
         remember(&paths, app)?;
-        make_root(&paths, app, roots)?;
+        make_root(&paths, app, roots, &spec.hostname)?;
     }
     let restrictions = request.restrictions;
     for (holds, mark) in [
@@ -227,7 +227,7 @@ fn remember(paths: &PodPaths, app: &Prepared) -> Result<(), SysError> {
     atomic::write_synced(&paths.app_tree_id(name), app.tree.to_string().as_bytes(), 0o640)
 }
 
-fn make_root(paths: &PodPaths, app: &Prepared, roots: Roots) -> Result<(), PrepareError> {
+fn make_root(paths: &PodPaths, app: &Prepared, roots: Roots, hostname: &str) -> Result<(), PrepareError> {
     let name = &app.spec.name;
     match roots {
         Roots::Overlay => {
@@ -235,14 +235,16 @@ fn make_root(paths: &PodPaths, app: &Prepared, roots: Roots) -> Result<(), Prepa
             make_dirs(&upper)?;
             make_dirs(&paths.overlay_work(&app.tree, name))?;
             copy_owner_and_mode(&app.tree_rootfs, &upper)?;
-            kernel_dirs(app, &upper)
+            kernel_dirs(app, &upper)?;
+            Ok(etc_files(&app.tree_rootfs, &upper, hostname)?)
         }
         Roots::Copy => {
             let root = paths.app_root(name);
             // The plan has made it as a mount point; the copy makes it itself.
             std::fs::remove_dir(&root).map_err(SysError::on("removing", &root))?;
             tree::copy(&app.tree_rootfs, &root)?;
-            kernel_dirs(app, &root)
+            kernel_dirs(app, &root)?;
+            Ok(etc_files(&app.tree_rootfs, &root, hostname)?)
         }
     }
 }
@@ -266,6 +268,43 @@ fn kernel_dirs(app: &Prepared, to: &Path) -> Result<(), PrepareError> {
         }
     }
     Ok(())
+}
+
+/// Makes the files below /etc that every app finds, where its image has none (spec pods.md 3.7, 3.7.2).
+///
+/// They are written beside the tree, into the pod's own layer or copy; an image whose /etc is no directory is left alone.
+fn etc_files(tree_rootfs: &Path, to: &Path, hostname: &str) -> Result<(), SysError> {
+    let (in_tree, etc) = (tree_rootfs.join("etc"), to.join("etc"));
+    let image_has_etc = match std::fs::symlink_metadata(&in_tree) {
+        Ok(found) if found.is_dir() => true,
+        Ok(_) => return Ok(()),
+        Err(_) => false,
+    };
+    if std::fs::symlink_metadata(&etc).is_err() {
+        std::fs::create_dir(&etc).map_err(SysError::on("creating", &etc))?;
+        if image_has_etc {
+            copy_owner_and_mode(&in_tree, &etc)?;
+        }
+    }
+    let missing = |name: &str| std::fs::symlink_metadata(in_tree.join(name)).is_err();
+    for (name, text) in [("hosts", hosts(hostname)), ("hostname", format!("{hostname}\n"))] {
+        if missing(name) {
+            atomic::write_new(&etc.join(name), text.as_bytes(), 0o644)?;
+        }
+    }
+    if image_has_etc && missing("mtab") {
+        let link = etc.join("mtab");
+        std::os::unix::fs::symlink("../proc/self/mounts", &link).map_err(SysError::on("creating", &link))?;
+    }
+    Ok(())
+}
+
+/// The default hosts file (spec pods.md 3.7.2).
+fn hosts(hostname: &str) -> String {
+    format!(
+        "127.0.0.1 localhost localhost.domain localhost4 localhost4.localdomain4 {hostname}\n\
+         ::1 localhost localhost.domain localhost6 localhost6.localdomain6\n"
+    )
 }
 
 /// The root of an overlay has the owner and mode of its upper directory.

@@ -7,6 +7,8 @@ use std::{net::IpAddr, ops::Deref, path::PathBuf, str::FromStr};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use crate::stage1::plan::HostName;
+
 use super::{
     CliError,
     args::{self, KeyValue, ValueError},
@@ -253,7 +255,7 @@ pub struct StartFlags {
     pub mds_register: bool,
     /// The pod's host name; without it rkt-UUID
     #[arg(long, value_name = "NAME")]
-    pub hostname: Option<String>,
+    pub hostname: Option<HostName>,
     /// Whether the pod has an IPC namespace of its own: auto, private, parent
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub ipc: String,

@@ -15,8 +15,8 @@ use crate::appc::name::AcName;
 use crate::appc::pod_manifest::PodManifest;
 use crate::appc::semver::SemVer;
 use crate::image::store::{Store, StoreError, TreeId};
-use crate::os::{Hint, SysError, atomic, cgroup, mount, root::Root, tree};
-use crate::stage1::plan::{self, AppSpec, KernelPaths, PlanError, PodSpec};
+use crate::os::{Hint, SysError, atomic, cgroup, interrupt, mount, root::Root, tree};
+use crate::stage1::plan::{self, AppSpec, HostName, KernelPaths, PlanError, PodSpec};
 use crate::stage1::root;
 use crate::systemd::unit::name::VariableName;
 
@@ -55,7 +55,7 @@ pub struct PodRequest {
     /// What they are not protected from.
     pub restrictions: Restrictions,
     /// Its host name; by default `rkt-UUID`.
-    pub hostname: Option<String>,
+    pub hostname: Option<HostName>,
 }
 
 /// Why a pod can't be prepared.
@@ -84,6 +84,9 @@ pub enum PrepareError {
         /// `proc`, `sys`, …
         name: &'static str,
     },
+    /// The user does not want it any more.
+    #[error("interrupted")]
+    Interrupted,
     /// The kernel refused a step.
     #[error(transparent)]
     Sys(#[from] SysError),
@@ -96,7 +99,7 @@ impl Hint for PrepareError {
             Self::Store(error) => error.hint(),
             Self::SameName(_) => Some("give one of them another name with --name".into()),
             Self::Sys(error) => error.hint(),
-            Self::Empty | Self::Plan(_) | Self::InTheWay { .. } => None,
+            Self::Empty | Self::Interrupted | Self::Plan(_) | Self::InTheWay { .. } => None,
         }
     }
 }
@@ -136,6 +139,7 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
         if manifest.app(&runtime.name).is_some() {
             return Err(PrepareError::SameName(runtime.name));
         }
+        stop_if_interrupted()?;
         let tree = store.ensure_tree(&wanted.image)?;
         let tree_rootfs = store.tree_rootfs(&tree);
         let root = Root::open(&tree_rootfs)?;
@@ -157,7 +161,7 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
     };
     let spec = PodSpec {
         uuid: *pod.uuid(),
-        hostname: request.hostname.clone().unwrap_or_else(|| plan::nspawn::machine_name(pod.uuid())),
+        hostname: request.hostname.clone().unwrap_or_else(|| HostName::of(pod.uuid())),
         os_release: os_release()?,
         apps: apps.iter().map(|app| app.spec.clone()).collect(),
         kernel_paths: request.restrictions.kernel_paths,
@@ -168,7 +172,8 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
     root::write(&stage1, &entries)?;
     for app in &apps {
         remember(&paths, app)?;
-        make_root(&paths, app, roots, &spec.hostname)?;
+        stop_if_interrupted()?;
+        make_root(&paths, app, roots, spec.hostname.as_str())?;
     }
     let restrictions = request.restrictions;
     for (holds, mark) in [
@@ -180,6 +185,7 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
             std::fs::write(&mark, "").map_err(SysError::on("creating", &mark))?;
         }
     }
+    stop_if_interrupted()?;
     // The manifest comes last: a pod that has one has everything else.
     atomic::write_synced(&paths.manifest(), manifest.to_json().as_bytes(), 0o640)?;
     Ok(notices)
@@ -208,6 +214,10 @@ fn leave_out_what_can_not_be(app: &mut AppSpec) -> Vec<String> {
         notices.push(disabled("resource/cpu"));
     }
     notices
+}
+
+fn stop_if_interrupted() -> Result<(), PrepareError> {
+    if interrupt::has_arrived() { Err(PrepareError::Interrupted) } else { Ok(()) }
 }
 
 fn mutable() -> Annotation {

@@ -11,8 +11,9 @@ use super::observe::{self, ObserveError};
 use crate::appc::pod_uuid::PodUuid;
 use crate::image::store::{Store, TreeId};
 use crate::os::process::{ProcessId, become_program};
-use crate::os::{Hint, SysError, atomic, cgroup, mount, ns};
+use crate::os::{Hint, SysError, atomic, cgroup, interrupt, mount, ns};
 use crate::stage1::journal;
+use crate::stage1::plan::HostName;
 use crate::stage1::plan::nspawn::{self, NSPAWN, Registration, Start};
 use crate::systemd::bus::{BusError, Devices, Machined, ScopeRequest, SystemBus};
 use crate::systemd::unit_name::{UnitName, UnitNameError};
@@ -39,7 +40,7 @@ pub struct PodLimits {
 #[derive(Debug, Clone)]
 pub struct StartRequest {
     /// Its host name; by default what it was prepared with.
-    pub hostname: Option<String>,
+    pub hostname: Option<HostName>,
     /// Its network.
     pub network: Network,
     /// Its limits.
@@ -78,6 +79,9 @@ pub enum RunError {
         "the pod runs in the service {0}, whose limits count: --cpu and --memory before the first image do nothing there"
     )]
     LimitsInService(String),
+    /// The user does not want it any more.
+    #[error("interrupted")]
+    Interrupted,
     /// The kernel refused a step.
     #[error(transparent)]
     Sys(#[from] SysError),
@@ -96,7 +100,7 @@ impl Hint for RunError {
             Self::Bus(error) => error.hint(),
             Self::Move(error) => error.hint(),
             Self::Observe(error) => error.hint(),
-            Self::Name(_) => None,
+            Self::Name(_) | Self::Interrupted => None,
             Self::Sys(error) => error.hint(),
         }
     }
@@ -198,6 +202,7 @@ fn ready<P: Startable>(
         Some(unit) if request.limits != PodLimits::default() => return Err(RunError::LimitsInService(unit)),
         Some(_) => (host.bus.start_machined(), isolate(request.network, &mounts)),
         None => {
+            tell_of_missing_controllers(request.limits, &notice);
             let (machined, mounted) =
                 host.bus.start_scope(&scope(pod, request)?, || isolate(request.network, &mounts));
             (machined?, mounted)
@@ -215,6 +220,19 @@ fn ready<P: Startable>(
             Registration::Unregistered
         }
     })
+}
+
+/// systemd ignores a limit whose controller is not there, and says nothing.
+fn tell_of_missing_controllers(limits: PodLimits, notice: impl Fn(&str)) {
+    for (is_set, controller) in
+        [(limits.memory_max.is_some(), "memory"), (limits.cpu_millicores.is_some(), "cpu")]
+    {
+        if is_set && !cgroup::has_controller(controller) {
+            notice(&format!(
+                "warning: {controller} limit of the pod set but support disabled in the kernel, skipping"
+            ));
+        }
+    }
 }
 
 fn launch<P: Startable>(
@@ -238,6 +256,9 @@ fn launch<P: Startable>(
         every_capability: paths.unbounded().exists(),
         debug: request.debug,
     });
+    if interrupt::has_arrived() {
+        return Err(RunError::Interrupted);
+    }
     log::debug!("executing {} {}", program.path.display(), program.args.join(" "));
     let uuid = *running.uuid();
     let error = running.hand_over(|lock| become_program(&program, lock));

@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// Finds or imports the image of an app, ready to be told.
-pub fn app_image(text: &str, store: &Store, ctx: &Context) -> Result<ImageId, CliError> {
-    find_image(store, ctx, text, PullPolicy::New).map_err(FindImageError::tell)
+pub fn app_image(text: &str, policy: PullPolicy, store: &Store, ctx: &Context) -> Result<ImageId, CliError> {
+    find_image(store, ctx, text, policy).map_err(FindImageError::tell)
 }
 
 /// Why an image that the user named is not in the store.

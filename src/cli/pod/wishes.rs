@@ -4,21 +4,23 @@ use crate::appc::isolator::{Isolator, Resource};
 use crate::appc::quantity::Quantity;
 use crate::cli::args::KeyValue;
 use crate::cli::image_args::{AppFlags, ImageArg, ParsedImages};
-use crate::cli::pod_flags::{Net, PrepareFlags, StartFlags, environment_file};
+use crate::cli::pod_flags::{Net, PrepareFlags, PullPolicy, StartFlags, environment_file};
 use crate::cli::{CliError, Context, Insecure, image, output};
 use crate::image::store::Store;
 use crate::os::SysError;
 use crate::pod::app::{AppRequest, Capabilities, PodEnvironment, Seccomp};
 use crate::pod::prepare::{PodRequest, Restrictions, Roots};
 use crate::pod::run::{Network, PodLimits, StartRequest};
-use crate::stage1::plan::KernelPaths;
+use crate::stage1::plan::{HostName, KernelPaths};
 
 /// What `run` and `prepare` have in common.
 pub struct Wishes<'a> {
     /// The flags.
     pub flags: &'a PrepareFlags,
     /// The pod's host name, if said.
-    pub hostname: Option<String>,
+    pub hostname: Option<HostName>,
+    /// What may be fetched.
+    pub policy: PullPolicy,
 }
 
 impl Wishes<'_> {
@@ -32,8 +34,11 @@ impl Wishes<'_> {
         store: &Store,
         ctx: &Context,
     ) -> Result<PodRequest, CliError> {
-        let apps =
-            images.images.iter().map(|image| app_request(image, store, ctx)).collect::<Result<_, _>>()?;
+        let apps = images
+            .images
+            .iter()
+            .map(|image| app_request(image, self.policy, store, ctx))
+            .collect::<Result<_, _>>()?;
         Ok(PodRequest {
             apps,
             environment: self.environment()?,
@@ -91,7 +96,12 @@ fn restrictions(ctx: &Context) -> Restrictions {
     }
 }
 
-fn app_request(wanted: &ImageArg<AppFlags>, store: &Store, ctx: &Context) -> Result<AppRequest, CliError> {
+fn app_request(
+    wanted: &ImageArg<AppFlags>,
+    policy: PullPolicy,
+    store: &Store,
+    ctx: &Context,
+) -> Result<AppRequest, CliError> {
     let flags = &wanted.flags;
     let mut isolators = Vec::new();
     if let Some(memory) = &flags.memory {
@@ -101,7 +111,7 @@ fn app_request(wanted: &ImageArg<AppFlags>, store: &Store, ctx: &Context) -> Res
         isolators.push(Isolator::Cpu(Resource::limit(cores(cpu))));
     }
     Ok(AppRequest {
-        image: image::find::app_image(&wanted.image, store, ctx)?,
+        image: image::find::app_image(&wanted.image, policy, store, ctx)?,
         name: flags.name.clone(),
         exec: flags.exec.clone(),
         args: wanted.arguments.clone().unwrap_or_default(),

@@ -8,6 +8,7 @@ mod skeleton;
 mod units;
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 pub use self::units::{UnitPlanError, app_unit_name};
 use crate::appc::capability::CapabilitySet;
@@ -21,13 +22,62 @@ pub struct PodSpec {
     /// Its name.
     pub uuid: PodUuid,
     /// Its host name.
-    pub hostname: String,
+    pub hostname: HostName,
     /// The text of the host's os-release(5), whose /usr it runs.
     pub os_release: String,
     /// Its apps, in the manifest's order.
     pub apps: Vec<AppSpec>,
     /// Which kernel paths apps may reach.
     pub kernel_paths: KernelPaths,
+}
+
+/// A host name that the kernel and systemd-nspawn take (hostname(7)): labels of letters, digits and dashes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostName(String);
+
+/// The text is no host name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no host name: up to 64 letters, digits, dashes and dots, each part beginning and ending with no dash"
+)]
+pub struct HostNameError(String);
+
+impl HostName {
+    /// The name that a pod has by default (spec pods.md 3.4).
+    pub fn of(uuid: &PodUuid) -> Self {
+        Self(nspawn::machine_name(uuid))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for HostName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for HostName {
+    type Err = HostNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        /// HOST_NAME_MAX of Linux.
+        const LONGEST: usize = 64;
+        let is_label = |label: &str| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        if text.len() <= LONGEST && text.split('.').all(is_label) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(HostNameError(text.to_owned()))
+        }
+    }
 }
 
 /// Whether apps are kept from the kernel's own files and from making device nodes (spec pods.md 3.9).

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::nspawn::{Registration, Start, program};
-use super::{AppSpec, EntryKind, KernelPaths, PodSpec, entries};
+use super::{AppSpec, EntryKind, HostName, KernelPaths, PodSpec, entries};
 use crate::appc::capability::CapabilitySet;
 use crate::golden::assert_golden;
 
@@ -34,7 +34,7 @@ fn app(name: &str) -> AppSpec {
 fn pod(apps: Vec<AppSpec>) -> PodSpec {
     PodSpec {
         uuid: UUID.parse().unwrap(),
-        hostname: format!("rkt-{UUID}"),
+        hostname: format!("rkt-{UUID}").parse().unwrap(),
         os_release: "ID=debian\n".into(),
         apps,
         kernel_paths: KernelPaths::Protected,
@@ -100,6 +100,23 @@ fn a_value_that_systemd_can_not_carry_is_refused_with_the_app_and_the_setting() 
         let mut hello = app("hello");
         change(&mut hello);
         assert_eq!(entries(&pod(vec![hello])).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn a_host_name_is_checked_before_nspawn_refuses_it() {
+    for (text, expected) in [
+        ("web", true),
+        ("web-1.example.com", true),
+        ("", false),
+        ("bad host", false),
+        ("-web", false),
+        ("web-", false),
+        ("a..b", false),
+        ("web\n", false),
+        (&"x".repeat(65), false),
+    ] {
+        assert_eq!(text.parse::<HostName>().is_ok(), expected, "{text:?}");
     }
 }
 

@@ -73,6 +73,7 @@ pub fn app_unit_name(app: &AcName) -> Result<UnitName, UnitNameError> {
 pub(super) fn units(pod: &PodSpec) -> Result<Vec<Unit>, UnitPlanError> {
     let apps = pod.apps.iter().map(|app| app_unit_name(&app.name)).collect::<Result<Vec<_>, _>>()?;
     let mut units = vec![default_target(&apps)?, apps_target()?];
+    units.push(console_watch()?);
     units.extend(readiness(&apps)?);
     units.extend(exit_units(pod, &apps)?);
     units.extend(journal_units()?);
@@ -270,8 +271,22 @@ fn default_target(apps: &[UnitName]) -> Result<Unit, UnitPlanError> {
     Ok(bare(UnitName::target("default")?)
         .with(Setting::AllowIsolate(true))
         .with(Setting::Requires(apps.iter().cloned().collect()))
-        .with(Setting::Wants([UnitName::socket("dbus")?, UnitName::socket("rkt-ready")?].into()))
+        .with(Setting::Wants(
+            [UnitName::socket("dbus")?, UnitName::socket("rkt-ready")?, UnitName::socket("rkt-console")?]
+                .into(),
+        ))
         .with(Setting::After(apps.iter().cloned().collect())))
+}
+
+/// Ends the pod in order when its supervisor is gone, however that died: systemd-nspawn holds the other end of the
+/// console, which is the first pseudo terminal of the pod (/dev/console is a link to it, which systemd does not follow
+/// here). Nobody types on it, and its hang-up makes systemd give this socket up. Without it a killed supervisor would
+/// leave its apps running in a pod that counts as exited.
+fn console_watch() -> Result<Unit, UnitPlanError> {
+    Ok(bare(UnitName::socket("rkt-console")?)
+        .with(Setting::FailureAction(Action::Exit))
+        .with(Setting::ListenSpecial(ListenPath::new(UnitPath::new("/dev/pts/0")?)?))
+        .with(Setting::Service(UnitName::service("rkt-mark")?)))
 }
 
 /// Unneeded as soon as the last app is inactive: then the pod has ended well.

@@ -170,6 +170,7 @@ settings! {
         many ListenDatagram(ListenAddress),
         many ListenSequentialPacket(ListenAddress),
         many ListenFIFO(ListenPath),
+        many ListenSpecial(ListenPath),
         many Symlinks(Paths),
         one Service(UnitName),
         one FileDescriptorName(Identifier),

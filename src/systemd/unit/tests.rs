@@ -134,8 +134,12 @@ fn sockets_and_templates_read_as_their_golden_files() {
 #[test]
 fn every_setting_stands_in_a_golden_file() {
     let fifo = ListenPath::new(path("/run/every fifo 100%")).unwrap();
-    let fifo = Unit::new(name("every-fifo.socket"))
-        .with_all([Setting::ListenFIFO(fifo), Setting::Service(name("every.service"))]);
+    let special = ListenPath::new(path("/dev/every special 100%")).unwrap();
+    let fifo = Unit::new(name("every-fifo.socket")).with_all([
+        Setting::ListenFIFO(fifo),
+        Setting::ListenSpecial(special),
+        Setting::Service(name("every.service")),
+    ]);
     let units = [every_service_setting(), every_socket_setting(), every_reference(), fifo];
     for unit in &units {
         assert_golden(&format!("units/writer/{}", unit.name()), &unit.checked_text().unwrap());

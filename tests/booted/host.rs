@@ -2,16 +2,43 @@
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::support::{Run, run::find_program, wait};
 
+/// Who uses the system: most tests with others, some alone.
+static USERS: RwLock<()> = RwLock::new(());
+
 /// A system that systemd has booted, and root on it. Each booted test starts by taking one.
 #[derive(Debug)]
-pub(crate) struct Host(());
+pub(crate) struct Host {
+    #[expect(dead_code, reason = "held until the test ends")]
+    turn: Turn,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "held until the test ends")]
+enum Turn {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+}
 
 impl Host {
-    /// Makes sure that there is a booted system; a test never skips itself.
+    /// Takes the system together with other tests.
     pub(crate) fn take() -> Self {
+        Self::check();
+        // A test that failed leaves nothing behind that would be poisonous.
+        Self { turn: Turn::Shared(USERS.read().unwrap_or_else(PoisonError::into_inner)) }
+    }
+
+    /// Takes the system for this test alone: it counts what there is, or stops what others need.
+    pub(crate) fn take_alone() -> Self {
+        Self::check();
+        Self { turn: Turn::Alone(USERS.write().unwrap_or_else(PoisonError::into_inner)) }
+    }
+
+    /// Makes sure that there is a booted system; a test never skips itself.
+    fn check() {
         // As sd_booted(3) has it.
         assert!(
             Path::new("/run/systemd/system").is_dir(),
@@ -22,7 +49,6 @@ impl Host {
             rustix::process::geteuid().is_root(),
             "booted tests need root: run them with `make test` as root"
         );
-        Self(())
     }
 
     /// One property of a machine, as machined tells it; `None` when machined knows no such machine.
@@ -58,6 +84,20 @@ impl Host {
             self.machine_property(machine, "State").map_or(Ok(()), Err)
         });
     }
+}
+
+/// The processes in a control group and below it, by their names.
+pub(crate) fn processes_below(cgroup: &str) -> Vec<String> {
+    let inside = |pid: u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        text.lines().any(|line| line.strip_prefix("0::").is_some_and(|group| group.starts_with(cgroup)))
+    };
+    let entries = std::fs::read_dir("/proc").expect("a /proc").flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| inside(*pid))
+        .map(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned())
+        .collect()
 }
 
 /// The cgroup of a process in the unified hierarchy.

@@ -5,4 +5,8 @@
 mod support;
 
 mod host;
+mod machine;
+mod many;
 mod nspawn;
+mod pod;
+mod statuses;

@@ -3,6 +3,7 @@
 //! It knows nothing of rkt's own functions: a test sees rkt as its user does.
 #![allow(dead_code, reason = "compiled into each test executable, of which none uses all of it")]
 
+pub(crate) mod aci;
 pub(crate) mod run;
 #[allow(
     unreachable_pub,
@@ -10,6 +11,7 @@ pub(crate) mod run;
     reason = "also compiled into the unit tests, where it is one module of many"
 )]
 pub(crate) mod tar;
+pub(crate) mod terminal;
 pub(crate) mod wait;
 
 pub(crate) use run::Run;

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::output;
-use crate::stage1::inside::{self, FAILED, Failure, MonitorEnvironment};
+use crate::stage1::inside::{self, FAILED, Failure, MonitorEnvironment, VERIFY};
+use crate::stage1::verify;
 
 /// The status of a helper that could not do its work; the pod ends with it.
 const BROKEN: u8 = 254;
@@ -14,15 +15,25 @@ const BROKEN: u8 = 254;
 pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     output::set_prefix("rkt");
     let words: Vec<String> = words.filter_map(|word| word.into_string().ok()).collect();
-    let [word, app, program, working_directory] = words.as_slice() else {
-        output::message("this is a helper of pods and has nothing to say to people");
-        return BROKEN.into();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let status = match words.as_slice() {
+        [VERIFY] => verify(),
+        [FAILED, app, program, working_directory] => failed(app, program, working_directory),
+        _ => {
+            output::message("this is a helper of pods and has nothing to say to people");
+            BROKEN
+        }
     };
-    let (FAILED, Ok(app)) = (word.as_str(), app.parse()) else {
-        output::message(format!("no such word: {word}"));
-        return BROKEN.into();
+    status.into()
+}
+
+fn failed(app: &str, program: &str, working_directory: &str) -> u8 {
+    let Ok(app) = app.parse() else {
+        output::message(format!("{app:?} is no app"));
+        return BROKEN;
     };
-    let failure = Failure { app, program: program.clone(), working_directory: working_directory.clone() };
+    let failure =
+        Failure { app, program: program.to_owned(), working_directory: working_directory.to_owned() };
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let end = MonitorEnvironment {
         exit_code: variable("MONITOR_EXIT_CODE"),
@@ -33,11 +44,29 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
             if let Some(diagnosis) = recorded.diagnosis {
                 output::stderr(&format!("{diagnosis}\n"));
             }
-            recorded.pod_exit_code.into()
+            recorded.pod_exit_code
         }
         Err(error) => {
             output::message(error);
-            BROKEN.into()
+            BROKEN
+        }
+    }
+}
+
+fn verify() -> u8 {
+    match verify::excesses(Path::new("/")) {
+        Ok(excesses) if excesses.is_empty() => 0,
+        Ok(excesses) => {
+            for excess in excesses {
+                output::message(format!(
+                    "the pod is ended, an app has more rights than were asked for: {excess}"
+                ));
+            }
+            BROKEN
+        }
+        Err(error) => {
+            output::message(format!("the pod is ended, its apps' rights can't be compared: {error}"));
+            BROKEN
         }
     }
 }

@@ -15,6 +15,9 @@ pub const PROGRAM: &str = "/rkt/inside";
 /// The word that asks for [`record`].
 pub const FAILED: &str = "failed";
 
+/// The word that asks for [`super::verify::excesses`].
+pub const VERIFY: &str = "verify";
+
 /// systemd's own statuses for a start that did not get as far as the program (systemd.exec(5), "Process Exit Codes").
 const EXIT_CHDIR: u8 = 200;
 const EXIT_EXEC: u8 = 203;

@@ -8,3 +8,4 @@ pub mod journal;
 pub mod plan;
 pub mod root;
 pub mod status;
+pub mod verify;

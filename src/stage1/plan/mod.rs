@@ -14,6 +14,7 @@ pub use self::units::{UnitPlanError, app_unit_name};
 use crate::appc::capability::CapabilitySet;
 use crate::appc::name::AcName;
 use crate::appc::pod_uuid::PodUuid;
+use crate::stage1::verify::ASKED;
 use crate::systemd::unit::environment::{EnvironmentError, EnvironmentFile};
 
 /// A pod as it will be.
@@ -189,6 +190,7 @@ pub fn entries(pod: &PodSpec) -> Result<Vec<Entry>, PlanError> {
         let text = unit.checked_text().map_err(UnitPlanError::from)?;
         entries.push(Entry::file(dir.join(unit.name().as_str()), text, 0o644));
     }
+    entries.push(Entry::file(ASKED, units::asked(pod).map_err(UnitPlanError::from)?, 0o644));
     for (link, target) in units::LINKS {
         entries.push(Entry::link(dir.join(link), target));
     }

@@ -6,8 +6,9 @@
 
 use super::{AppSpec, KernelPaths, PodSpec, skeleton};
 use crate::appc::name::AcName;
-use crate::stage1::inside::{FAILED, PROGRAM};
+use crate::stage1::inside::{FAILED, PROGRAM, VERIFY};
 use crate::stage1::status::{READY, STATUS_DIR, STOPPING, SUPERVISOR_STATUS};
+use crate::stage1::verify::Asked;
 use crate::systemd::unit::exec::{Argument, Exec, OnFailure};
 use crate::systemd::unit::name::{CapabilitySet, VariableNames};
 use crate::systemd::unit::path::{Bind, BindPath, IfMissing, ListenPath, LiteralPath, RootPaths, UnitPath};
@@ -70,10 +71,26 @@ pub fn app_unit_name(app: &AcName) -> Result<UnitName, UnitNameError> {
     UnitName::service(&if reserved { format!("app-{name}") } else { name.to_owned() })
 }
 
+/// What [`crate::stage1::verify`] compares the apps with, a line each.
+pub(super) fn asked(pod: &PodSpec) -> Result<String, UnitNameError> {
+    let mut text = String::new();
+    for app in &pod.apps {
+        let asked = Asked {
+            unit: app_unit_name(&app.name)?.to_string(),
+            capabilities: app.capabilities.map_or(u64::MAX, |set| set.bits()),
+            no_new_privileges: app.no_new_privileges,
+            protected_paths: pod.kernel_paths == KernelPaths::Protected,
+        };
+        text.push_str(&format!("{asked}\n"));
+    }
+    Ok(text)
+}
+
 pub(super) fn units(pod: &PodSpec) -> Result<Vec<Unit>, UnitPlanError> {
     let apps = pod.apps.iter().map(|app| app_unit_name(&app.name)).collect::<Result<Vec<_>, _>>()?;
     let mut units = vec![default_target(&apps)?, apps_target()?];
     units.push(console_watch()?);
+    units.push(verify_unit(&apps)?);
     units.extend(readiness(&apps)?);
     units.extend(exit_units(pod, &apps)?);
     units.extend(journal_units()?);
@@ -272,8 +289,13 @@ fn default_target(apps: &[UnitName]) -> Result<Unit, UnitPlanError> {
         .with(Setting::AllowIsolate(true))
         .with(Setting::Requires(apps.iter().cloned().collect()))
         .with(Setting::Wants(
-            [UnitName::socket("dbus")?, UnitName::socket("rkt-ready")?, UnitName::socket("rkt-console")?]
-                .into(),
+            [
+                UnitName::service("rkt-verify")?,
+                UnitName::socket("dbus")?,
+                UnitName::socket("rkt-ready")?,
+                UnitName::socket("rkt-console")?,
+            ]
+            .into(),
         ))
         .with(Setting::After(apps.iter().cloned().collect())))
 }
@@ -296,11 +318,24 @@ fn apps_target() -> Result<Unit, UnitPlanError> {
         .with(Setting::SuccessAction(Action::Exit)))
 }
 
+/// Compares the apps' rights with what was asked, as soon as they have started; more ends the pod.
+fn verify_unit(apps: &[UnitName]) -> Result<Unit, UnitPlanError> {
+    Ok(bare(UnitName::service("rkt-verify")?)
+        .with(Setting::After(apps.iter().cloned().collect()))
+        .with(Setting::FailureAction(Action::Exit))
+        .with(Setting::Type(ServiceType::Oneshot))
+        .with(Setting::ExecStart(Exec::new(PROGRAM, [Argument::new(VERIFY)?])?))
+        .with(Setting::SyslogIdentifier("rkt".parse()?))
+        .with(Setting::StandardOutput(StandardOutput::JournalAndConsole))
+        .with(Setting::StandardError(StandardOutput::JournalAndConsole)))
+}
+
 /// The mark that every app has started, and its stub of a service, which is never started.
 fn readiness(apps: &[UnitName]) -> Result<[Unit; 2], UnitPlanError> {
+    let verify = UnitName::service("rkt-verify")?;
     let ready = mark_unit(UnitName::socket("rkt-ready")?, UnitPath::new(&format!("/{READY}"))?)?
         .with(Setting::Requires(apps.iter().cloned().collect()))
-        .with(Setting::After(apps.iter().cloned().collect()))
+        .with(Setting::After(apps.iter().cloned().chain([verify]).collect()))
         .with(Setting::Symlinks([UnitPath::new(&format!("/{SUPERVISOR_STATUS}"))?].into_iter().collect()));
     let stub = bare(UnitName::service("rkt-mark")?).with(Setting::ExecStart(Exec::new("/bin/true", [])?));
     Ok([ready, stub])

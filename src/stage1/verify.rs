@@ -1,0 +1,209 @@
+//! Looks from inside the pod, once its apps have started, whether they have the rights that were asked for and no more.
+//!
+//! systemd ignores a setting that it can't parse, or that this kernel can't do, and starts the unit without it. So what
+//! the plan asked for is written to `rkt/asked`, one line an app, and compared with what the kernel says of the app's
+//! processes. An app may give up rights by itself: less is never wrong.
+//!
+//! ```text
+//! rkt/asked    UNIT CAPABILITIES NO_NEW_PRIVILEGES KERNEL_PATHS      web.service 00000000a80425fb 0 1
+//! ```
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use crate::os::SysError;
+
+/// The file, below the root of stage1.
+pub const ASKED: &str = "rkt/asked";
+
+/// What was asked for one app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its unit.
+    pub unit: String,
+    /// The capabilities that its processes may ever have, as the kernel writes them (proc_pid_status(5)).
+    pub capabilities: u64,
+    /// Whether set-id bits have no effect.
+    pub no_new_privileges: bool,
+    /// Whether /proc/sys, /sys and /dev are read-only.
+    pub protected_paths: bool,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bit, paths) = (u8::from(self.no_new_privileges), u8::from(self.protected_paths));
+        write!(f, "{} {:016x} {bit} {paths}", self.unit, self.capabilities)
+    }
+}
+
+/// The line is none of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a line of /rkt/asked")]
+pub struct ParseAskedError;
+
+impl FromStr for Asked {
+    type Err = ParseAskedError;
+
+    fn from_str(line: &str) -> Result<Self, Self::Err> {
+        let mut words = line.split(' ');
+        let mut word = || words.next().ok_or(ParseAskedError);
+        let (unit, capabilities, bit, paths) = (word()?, word()?, word()?, word()?);
+        let flag = |text: &str| match text {
+            "0" => Ok(false),
+            "1" => Ok(true),
+            _ => Err(ParseAskedError),
+        };
+        Ok(Self {
+            unit: unit.to_owned(),
+            capabilities: u64::from_str_radix(capabilities, 16).map_err(|_| ParseAskedError)?,
+            no_new_privileges: flag(bit)?,
+            protected_paths: flag(paths)?,
+        })
+    }
+}
+
+/// What the kernel says of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rights {
+    capabilities: u64,
+    no_new_privileges: bool,
+    /// Whether a system call filter is on: the pod's own is always there.
+    filtered: bool,
+}
+
+/// Compares every app below `root`, the pod's root, and returns a sentence for each right that is more than asked.
+///
+/// # Errors
+/// When what was asked can't be read. A process that has ended has no rights.
+pub fn excesses(root: &Path) -> Result<Vec<String>, SysError> {
+    let path = root.join(ASKED);
+    let text = std::fs::read_to_string(&path).map_err(SysError::on("reading", &path))?;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let asked: Asked = line.parse().map_err(|error: ParseAskedError| {
+            SysError::new("reading", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+        })?;
+        for pid in processes(root, &asked.unit) {
+            let proc = root.join("proc").join(&pid);
+            let (Ok(status), Ok(mounts)) = (
+                std::fs::read_to_string(proc.join("status")),
+                std::fs::read_to_string(proc.join("mountinfo")),
+            ) else {
+                continue;
+            };
+            found.extend(
+                compare(&asked, &status, &mounts)
+                    .into_iter()
+                    .map(|excess| format!("{}: {excess}", asked.unit)),
+            );
+        }
+    }
+    Ok(found)
+}
+
+/// The processes in the control group of `unit`; a name that looks like a kernel file's has a `_` in front there
+/// (systemd's cgroup names).
+fn processes(root: &Path, unit: &str) -> Vec<String> {
+    let slice = root.join("sys/fs/cgroup/system.slice");
+    let group =
+        [unit.to_owned(), format!("_{unit}")].into_iter().map(|name| slice.join(name).join("cgroup.procs"));
+    let text = group.filter_map(|path| std::fs::read_to_string(path).ok()).next().unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn compare(asked: &Asked, status: &str, mounts: &str) -> Vec<String> {
+    let Some(rights) = rights(status) else { return vec!["the kernel does not tell its rights".into()] };
+    let mut excesses = Vec::new();
+    let more = rights.capabilities & !asked.capabilities;
+    if more != 0 {
+        excesses.push(format!("its processes may have the capabilities {more:#x}, which were not asked for"));
+    }
+    if asked.no_new_privileges && !rights.no_new_privileges {
+        excesses.push("set-id bits have effect, which was forbidden".into());
+    }
+    if !rights.filtered {
+        excesses.push("no system call filter is on".into());
+    }
+    if asked.protected_paths {
+        for point in ["/proc/sys", "/sys", "/dev"] {
+            if !is_read_only(mounts, point) {
+                excesses.push(format!("{point} is not read-only"));
+            }
+        }
+    }
+    excesses
+}
+
+fn rights(status: &str) -> Option<Rights> {
+    let field = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    };
+    Some(Rights {
+        capabilities: u64::from_str_radix(field("CapBnd")?, 16).ok()?,
+        no_new_privileges: field("NoNewPrivs")? == "1",
+        filtered: field("Seccomp")? == "2",
+    })
+}
+
+/// Whether what is on top at `point` is mounted read-only (proc_pid_mountinfo(5), fields 5 and 6).
+fn is_read_only(mounts: &str, point: &str) -> bool {
+    let options = mounts.lines().rev().find_map(|line| {
+        let mut fields = line.split(' ').skip(4);
+        (fields.next()? == point).then(|| fields.next())?
+    });
+    options.is_some_and(|options| options.split(',').any(|option| option == "ro"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = "Name:\tsh\nCapInh:\t0\nCapBnd:\t00000000a80425fb\nNoNewPrivs:\t0\nSeccomp:\t2\n";
+    const MOUNTS: &str = "1 0 0:1 / / rw - overlay o rw\n2 1 0:2 / /proc rw - proc p rw\n3 2 0:2 /sys /proc/sys ro,nosuid - proc p rw\n\
+                          4 1 0:3 / /sys ro - sysfs s ro\n5 1 0:4 / /dev ro,nosuid - tmpfs t rw\n";
+
+    fn asked() -> Asked {
+        Asked {
+            unit: "web.service".into(),
+            capabilities: 0xa804_25fb,
+            no_new_privileges: false,
+            protected_paths: true,
+        }
+    }
+
+    #[test]
+    fn what_was_asked_survives_the_file() {
+        for asked in [
+            asked(),
+            Asked { capabilities: u64::MAX, no_new_privileges: true, protected_paths: false, ..asked() },
+        ] {
+            assert_eq!(asked.to_string().parse(), Ok(asked));
+        }
+        for line in ["", "web.service", "web.service x 0 1", "web.service 0 2 1"] {
+            assert_eq!(line.parse::<Asked>(), Err(ParseAskedError), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn more_than_was_asked_is_named_and_less_is_not() {
+        let none: [&str; 0] = [];
+        assert_eq!(compare(&asked(), STATUS, MOUNTS), none);
+        assert_eq!(compare(&asked(), &STATUS.replace("a80425fb", "0"), MOUNTS), none);
+        for (status, mounts, expected) in [
+            (
+                STATUS.replace("00000000a80425fb", "000001ffffffffff"),
+                MOUNTS.to_owned(),
+                "its processes may have the capabilities 0x1ff57fbda04, which were not asked for",
+            ),
+            (STATUS.replace("Seccomp:\t2", "Seccomp:\t0"), MOUNTS.to_owned(), "no system call filter is on"),
+            (STATUS.to_owned(), MOUNTS.replace("/sys ro -", "/sys rw -"), "/sys is not read-only"),
+            (STATUS.to_owned(), MOUNTS.replace("/dev ro", "/dev rw"), "/dev is not read-only"),
+            (String::new(), MOUNTS.to_owned(), "the kernel does not tell its rights"),
+        ] {
+            assert_eq!(compare(&asked(), &status, &mounts), [expected]);
+        }
+        let strict = Asked { no_new_privileges: true, ..asked() };
+        assert_eq!(compare(&strict, STATUS, MOUNTS), ["set-id bits have effect, which was forbidden"]);
+    }
+}

@@ -169,6 +169,9 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
     let entries = plan::entries(&spec)?;
     let stage1 = paths.stage1_root();
     make_dirs(&stage1)?;
+    // The pod's `/`, through which users other than root reach the journal; the directories above stay closed.
+    std::fs::set_permissions(&stage1, Permissions::from_mode(0o755))
+        .map_err(SysError::on("changing the mode of", &stage1))?;
     root::write(&stage1, &entries)?;
     for app in &apps {
         remember(&paths, app)?;

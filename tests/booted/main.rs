@@ -5,8 +5,10 @@
 mod support;
 
 mod host;
+mod inside;
 mod machine;
 mod many;
 mod nspawn;
 mod pod;
+mod service;
 mod statuses;

@@ -200,7 +200,10 @@ fn ready<P: Startable>(
     let own_service = own_service(request.systemd_exec_pid.as_deref())?;
     let (machined, mounted) = match own_service {
         Some(unit) if request.limits != PodLimits::default() => return Err(RunError::LimitsInService(unit)),
-        Some(_) => (host.bus.start_machined(), isolate(request.network, &mounts)),
+        Some(_) => {
+            let machined = host.bus.start_machined_in_service(std::process::id());
+            (machined, isolate(request.network, &mounts))
+        }
         None => {
             tell_of_missing_controllers(request.limits, &notice);
             let (machined, mounted) =

@@ -51,6 +51,23 @@ trait Manager {
     fn version(&self) -> zbus::Result<String>;
 }
 
+#[zbus::proxy(
+    interface = "org.freedesktop.machine1.Manager",
+    default_service = "org.freedesktop.machine1",
+    default_path = "/org/freedesktop/machine1"
+)]
+trait Machines {
+    #[zbus(name = "GetMachineByPID")]
+    fn get_machine_by_pid(&self, pid: u32) -> zbus::Result<OwnedObjectPath>;
+    fn unregister_machine(&self, name: &str) -> zbus::Result<()>;
+}
+
+#[zbus::proxy(interface = "org.freedesktop.machine1.Machine", default_service = "org.freedesktop.machine1")]
+trait Machine {
+    #[zbus(property)]
+    fn name(&self) -> zbus::Result<String>;
+}
+
 /// Why systemd can't take a pod.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
@@ -151,9 +168,30 @@ impl SystemBus {
         Ok(bus)
     }
 
-    /// Starts machined if it is not running yet, and tells whether it is there.
-    pub fn start_machined(&self) -> Machined {
-        self.runtime.block_on(self.machined())
+    /// Starts machined if it is not running yet, and tells whether it is there and free for a pod in the service that
+    /// the process `pid` is in.
+    ///
+    /// machined keeps one machine a unit, for as long as the unit is active. When the pod of a service was killed and
+    /// the service starts again, the former pod would still be that one, and systemd-nspawn would fail.
+    pub fn start_machined_in_service(&self, pid: u32) -> Machined {
+        self.runtime.block_on(async {
+            let machined = self.machined().await;
+            if machined == Machined::Present
+                && let Err(cause) = within(self.forget_machine_of(pid)).await
+            {
+                log::debug!("machined has no former machine of this service: {}", reason(&cause));
+            }
+            machined
+        })
+    }
+
+    /// Takes a former pod of the unit that `pid` is in from machined's list; its processes are gone already.
+    async fn forget_machine_of(&self, pid: u32) -> zbus::Result<()> {
+        let machines = MachinesProxy::new(&self.connection).await?;
+        let path = machines.get_machine_by_pid(pid).await?;
+        let machine = MachineProxy::builder(&self.connection).path(path).build().await?;
+        let name = machine.name().await?;
+        if name.starts_with("rkt-") { machines.unregister_machine(&name).await } else { Ok(()) }
     }
 
     /// Asks for `scope`, does `meanwhile` while systemd works, and waits until this process is in the scope.

@@ -5,8 +5,12 @@
 
 use std::fs::{File, Permissions};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::SysError;
 
@@ -26,6 +30,39 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SysError> {
         let _ = std::fs::remove_file(&temporary);
         return Err(error);
     }
+    sync_parent(path)
+}
+
+/// Writes `bytes` to a file that the user named, with `mode`; durable on return.
+///
+/// Other than with [`write`], a kill leaves no temporary file in the user's directory, which nobody sweeps: the new file
+/// has no name until it is whole. In exchange, the one that it replaces is gone for a moment. What is no regular file,
+/// such as `/dev/stdout`, is written to. A file system that has no nameless files (open(2), O_TMPFILE) gets [`write`].
+///
+/// # Errors
+/// When any step is refused; a file may then be there all the same.
+pub fn save(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SysError> {
+    if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return std::fs::write(path, bytes).map_err(SysError::on("writing", path));
+    }
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mut file = match rustix::fs::open(parent(path), flags, Mode::from_raw_mode(mode)) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => return write(path, bytes, mode),
+        Err(cause) => return Err(SysError::new("creating", path, cause)),
+    };
+    file.set_permissions(Permissions::from_mode(mode)).map_err(SysError::on("changing the mode of", path))?;
+    file.write_all(bytes).map_err(SysError::on("writing", path))?;
+    file.sync_all().map_err(SysError::on("syncing", path))?;
+    // The only way to give it a name that needs no CAP_DAC_READ_SEARCH (linkat(2)).
+    let nameless = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let give_name = || rustix::fs::linkat(CWD, &nameless, CWD, path, AtFlags::SYMLINK_FOLLOW);
+    let mut named = give_name();
+    if named == Err(Errno::EXIST) {
+        std::fs::remove_file(path).map_err(SysError::on("removing", path))?;
+        named = give_name();
+    }
+    named.map_err(SysError::on("creating", path))?;
     sync_parent(path)
 }
 
@@ -89,7 +126,11 @@ pub fn sync_filesystem(path: &Path) -> Result<(), SysError> {
 }
 
 fn sync_parent(path: &Path) -> Result<(), SysError> {
-    sync_dir(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    sync_dir(parent(path))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn temporary_beside(path: &Path) -> PathBuf {
@@ -109,6 +150,23 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn save_replaces_a_file_and_writes_to_what_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("file"), dir.path().join("link"));
+        for text in ["one", "two"] {
+            save(&path, text.as_bytes(), 0o644).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        save(&link, b"three", 0o644).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert!(save(&dir.path().join("missing/file"), b"x", 0o644).is_err());
     }
 
     #[test]

@@ -39,15 +39,20 @@ struct UuidFile<'a>(&'a Path);
 
 impl<'a> UuidFile<'a> {
     fn save(file: &'a Path, uuid: &PodUuid) -> Result<Self, CliError> {
-        atomic::write(file, uuid.to_string().as_bytes(), 0o644)
+        // Its last sync may fail: the file is there then.
+        let saved = Self(file);
+        atomic::save(file, uuid.to_string().as_bytes(), 0o644)
             .map_err(|error| CliError::new("error saving the pod UUID to file").because(error))?;
-        Ok(Self(file))
+        Ok(saved)
     }
 }
 
 impl Drop for UuidFile<'_> {
     fn drop(&mut self) {
-        // The error that is on its way to the user is the one that counts.
-        let _ = std::fs::remove_file(self.0);
+        // Never /dev/stdout and the like.
+        if std::fs::symlink_metadata(self.0).is_ok_and(|found| found.is_file()) {
+            // The error that is on its way to the user is the one that counts.
+            let _ = std::fs::remove_file(self.0);
+        }
     }
 }

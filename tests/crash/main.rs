@@ -23,6 +23,7 @@ mod trace;
 mod verb;
 mod wrong;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -154,13 +155,30 @@ fn report(verb: &Verb, mode: Mode, wanted: &Wanted, host: &HostState) -> usize {
         tried.points,
         tried.bad.len()
     );
+    let mut told = BTreeSet::new();
     for bad in &tried.bad {
         println!("  at {}:", bad.at);
         for violation in &bad.violations {
-            println!("    {}", violation.replace('\n', "\n    "));
+            // What is broken at many points is told once in full.
+            let first = told.insert(without_ids(violation));
+            let text = if first {
+                violation.replace('\n', "\n    ")
+            } else {
+                format!("{:.60}… as above", violation)
+            };
+            println!("    {text}");
         }
     }
     tried.bad.len()
+}
+
+/// A text without what is different each time.
+fn without_ids(text: &str) -> String {
+    text.split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| word.len() < 8 || !word.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .filter(|word| !word.bytes().all(|byte| byte.is_ascii_digit()))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The points of a verb that were tried.

@@ -341,6 +341,7 @@ impl<'a> Oracle<'a> {
         walk(&Path::new(HOME).join("user"), true, &mut |path| {
             if !path.ends_with(".aci") && Path::new(path) != uuid_file() {
                 bad.push(format!("P4: left beside the user's files: {path}"));
+                fs::remove_file(path).expect("a file of ours");
             }
         });
         let left = self.host.left_now();

@@ -74,6 +74,11 @@ pub fn error_block<E: Display>(doing: &str, errors: &[E]) {
     message("");
 }
 
+/// Tells whether something written to stdout was lost, and [`finish`] will say so.
+pub fn was_lost() -> bool {
+    LOST.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+}
+
 /// Ends the writing to stdout, and tells whether some of it was lost.
 ///
 /// # Errors

@@ -1,11 +1,13 @@
 //! `rkt prepare` (spec cli.md 1.2.2).
 
 use super::wishes::Wishes;
+use crate::appc::pod_uuid::PodUuid;
 use crate::cli::pod_flags::PrepareOnlyFlags;
 use crate::cli::{CliError, Context, Exit, output};
 use crate::image::store::Store;
 use crate::os::interrupt;
-use crate::pod::lifecycle::PodsDir;
+use crate::pod::layout::Place;
+use crate::pod::lifecycle::{MoveError, PodsDir};
 use crate::pod::prepare;
 
 /// Prepares a pod and prints its UUID once it survives a power cut.
@@ -24,5 +26,15 @@ pub fn run(args: PrepareOnlyFlags, ctx: &Context) -> Result<Exit, CliError> {
     let uuid =
         pod.into_prepared().map_err(|error| CliError::new("error setting up stage0").because(error))?;
     output::line(uuid);
+    // The command fails then: nobody has come to know the pod, and nobody will run it.
+    if output::was_lost()
+        && let Some(pod) = pods.hold_ended(uuid, Place::Prepared).map_err(|error| lost(&uuid, error))?
+    {
+        pod.remove().map_err(|error| lost(&uuid, error))?;
+    }
     Ok(Exit::SUCCESS)
+}
+
+fn lost(uuid: &PodUuid, error: MoveError) -> CliError {
+    CliError::new(format!("error removing pod \"{uuid}\", whose UUID could not be written")).because(error)
 }

@@ -101,24 +101,37 @@ fn a_service_of_type_notify_is_a_pod_in_its_cgroup() {
 fn an_app_that_reports_its_readiness_makes_the_pod_ready() {
     let host = Host::take();
     let pods = Pods::new();
-    // systemd-notify(1) is not in the image; a datagram by busybox neither: the app is python-free and uses nc.
-    let line = "while [ ! -e /go ]; do sleep 0.1; done; exec /notify";
+    let line = "while [ ! -e /go ]; do sleep 0.1; done; exec /usr/bin/systemd-notify --ready";
     let image = Aci::shell("example.com/notify", line)
+        .host_program("/usr/bin/systemd-notify")
         .field("annotations", json!([{"name": "appc.io/executor/supports-systemd-notify", "value": "true"}]));
     let image = image.write(pods.path());
+    let words = format!(
+        "run --net=none --uuid-file-save={}/uuid {} --- {} --name=other --exec=/bin/sleep -- 1000",
+        pods.path().display(),
+        image.display(),
+        shell_image().display()
+    );
+    let service = Service::install("rkt-test-notify.service", &exec(&pods, &words), "");
+    service.systemctl("start").arg("--no-block").end().expect(0, "", "");
     let file = pods.path().join("uuid");
-    let running = pods.run("").arg("--uuid-file-save").arg(&file).arg(image).start();
     wait::for_path(&file);
     let uuid = std::fs::read_to_string(&file).expect("the UUID");
-    host.wait_for_machine(&format!("rkt-{uuid}"));
+    let leader = host.wait_for_machine(&format!("rkt-{uuid}"));
 
     let late = pods.rkt("status --wait-ready=300ms").arg(&uuid).end();
     late.expect(254, "", "status: error waiting for pod readiness: context deadline exceeded\n");
-    // The app asks for its readiness through the socket that it was given.
-    let environment =
-        Run::new("systemctl").args(["-M", &format!("rkt-{uuid}"), "show", "-p", "Type", "notify.service"]);
-    assert_eq!(environment.stdout(), "Type=notify\n");
-    drop(running);
+    assert_eq!(host.unit_property(&service.name, "ActiveState"), "activating");
+
+    std::fs::write(format!("/proc/{leader}/root/opt/stage2/notify/rootfs/go"), "")
+        .expect("a file for the app");
+    pods.rkt("status --wait-ready=20s").arg(&uuid).end().expect_code(0);
+    wait::until("the service is active", || {
+        match host.unit_property(&service.name, "ActiveState").as_str() {
+            "active" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    });
 }
 
 #[test]

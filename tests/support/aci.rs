@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::run::find_program;
+use super::run::{Run, find_program};
 use super::tar::{Member, Tar};
 
 /// Applets that the tests' images have in /bin.
@@ -74,6 +74,17 @@ impl Aci {
         member.uid = super::tar::octal(uid, 8);
         member.gid = super::tar::octal(gid, 8);
         self.files.push(member);
+        self
+    }
+
+    /// Adds a program of this machine and the libraries that ldd(1) names for it.
+    pub(crate) fn host_program(mut self, program: &str) -> Self {
+        let libraries = Run::new("ldd").arg(program).stdout();
+        let paths = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+        for path in paths.chain([program]) {
+            let data = std::fs::read(path).unwrap_or_else(|cause| panic!("{path}: {cause}"));
+            self = self.file(path, 0o755, data);
+        }
         self
     }
 

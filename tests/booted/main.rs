@@ -6,6 +6,7 @@ mod support;
 
 mod host;
 mod inside;
+mod lifecycle;
 mod machine;
 mod many;
 mod nspawn;

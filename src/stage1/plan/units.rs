@@ -5,6 +5,7 @@
 //! leave an empty pod for ever.
 
 use super::{AppSpec, KernelPaths, PodSpec, skeleton};
+use crate::appc::capability as appc;
 use crate::appc::name::AcName;
 use crate::stage1::inside::{FAILED, PROGRAM, VERIFY};
 use crate::stage1::status::{READY, STATUS_DIR, STOPPING, SUPERVISOR_STATUS};
@@ -208,6 +209,13 @@ fn sandbox(pod: &PodSpec, app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
     if let Some(capabilities) = app.capabilities {
         let named = capabilities.iter().map(|capability| capability.as_str().parse::<Capability>());
         settings.push(Setting::CapabilityBoundingSet(named.collect::<Result<CapabilitySet, _>>()?));
+        // The pod's systemd has inheritable capabilities, which 257 hands on unless ambient ones are asked for. One that
+        // is outside of the bounding set is taken out of them again: what stays is an empty inheritable set.
+        let outside = appc::Capability::all().find(|capability| !capabilities.contains(*capability));
+        if let Some(outside) = outside {
+            let outside = outside.as_str().parse::<Capability>()?;
+            settings.push(Setting::AmbientCapabilities([outside].into_iter().collect()));
+        }
     }
     if app.no_new_privileges {
         settings.push(Setting::NoNewPrivileges(true));

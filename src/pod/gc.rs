@@ -11,7 +11,7 @@ use super::layout::{Place, PodPaths};
 use super::lifecycle::{Ended, MoveError, Pod, PodsDir};
 use super::observe;
 use crate::appc::pod_uuid::PodUuid;
-use crate::os::{Hint, SysError, cgroup, mount};
+use crate::os::{Hint, SysError, cgroup, file, mount};
 use crate::stage1::journal;
 
 /// How long the processes of a killed pod may take to vanish.
@@ -165,7 +165,7 @@ pub fn delete(pod: Pod<Ended>) -> Result<(), GcError> {
 }
 
 fn wait_for_payload(pod: &Pod<Ended>) -> Result<(), GcError> {
-    match std::fs::read_to_string(pod.paths().cgroup()) {
+    match file::read_text(&pod.paths().cgroup()) {
         // A service's group is the next pod's as well: systemd ends all of it before it starts the service again.
         Ok(group) if group.trim().ends_with(".scope") => {
             if cgroup::wait_empty(group.trim(), Instant::now() + PAYLOAD_WAIT) {

@@ -15,7 +15,7 @@ use crate::appc::{
 use crate::image::store::TreeId;
 use crate::os::lock::{Lock, Sharing};
 use crate::os::process::ProcessId;
-use crate::os::{Hint, SysError};
+use crate::os::{Hint, SysError, file};
 use crate::stage1::status::{AppEnd, Statuses};
 
 /// How often a pod that keeps moving is looked at again: it has no more moves than this in its life.
@@ -322,7 +322,7 @@ fn wait(
 fn look(uuid: &PodUuid, place: Place, locked: bool, paths: PodPaths) -> Observed {
     let state = State::of(place, locked);
     let has_started = matches!(place, Place::Run | Place::ExitedGarbage | Place::Garbage);
-    let supervisor = std::fs::read_to_string(paths.supervisor()).ok().and_then(|text| text.parse().ok());
+    let supervisor = file::read_text(&paths.supervisor()).ok().and_then(|text| text.parse().ok());
     Observed {
         uuid: *uuid,
         state,
@@ -382,13 +382,13 @@ fn pairs(map: Option<&std::collections::BTreeMap<String, String>>) -> Vec<(Strin
 /// When it can't be read or is damaged.
 pub fn manifest(uuid: &PodUuid, paths: &PodPaths) -> Result<PodManifest, ObserveError> {
     let path = paths.manifest();
-    let bytes = std::fs::read(&path).map_err(SysError::on("reading", &path))?;
+    let bytes = file::read(&path)?;
     PodManifest::from_json(&bytes)
         .map_err(|error| ObserveError::Manifest { uuid: *uuid, reason: error.to_string() })
 }
 
 fn image_name(paths: &PodPaths, app: &AcName) -> Option<String> {
-    let bytes = std::fs::read(paths.app_image_manifest(app)).ok()?;
+    let bytes = file::read(&paths.app_image_manifest(app)).ok()?;
     let manifest = ImageManifest::from_json(&bytes).ok()?;
     Some(match manifest.label("version") {
         Some(version) => format!("{}:{version}", manifest.name),
@@ -406,7 +406,7 @@ pub fn trees_in_use(pods: &PodsDir) -> Result<std::collections::BTreeSet<TreeId>
         for uuid in pods.uuids(place)? {
             let apps = pods.pod(place, &uuid).join("appsinfo");
             for app in std::fs::read_dir(&apps).into_iter().flatten().flatten() {
-                let tree = std::fs::read_to_string(app.path().join("treeStoreID"));
+                let tree = file::read_text(&app.path().join("treeStoreID"));
                 in_use.extend(tree.ok().and_then(|text| text.trim().parse::<TreeId>().ok()));
             }
         }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::appc::name::AcName;
-use crate::os::SysError;
+use crate::os::{SysError, file};
 
 /// The directory of the marks, below the root of stage1.
 pub const STATUS_DIR: &str = "rkt/status";
@@ -56,14 +56,13 @@ impl Statuses {
         let dir = self.stage1_root.join(STATUS_DIR);
         let modified = |path: &Path| std::fs::symlink_metadata(path).and_then(|found| found.modified()).ok();
         let file = dir.join(app.as_str());
-        if let Some(exit_code) = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok())
-        {
+        if let Some(exit_code) = file::read_text(&file).ok().and_then(|text| text.trim().parse().ok()) {
             return Some(AppEnd { exit_code, finished: modified(&file) });
         }
         if let Some(finished) = modified(&dir.join(format!("{app}.ok"))) {
             return Some(AppEnd { exit_code: 0, finished: Some(finished) });
         }
-        let first = std::fs::read_to_string(dir.join(FIRST)).ok()?;
+        let first = file::read_text(&dir.join(FIRST)).ok()?;
         (first.trim() != app.as_str()).then_some(AppEnd { exit_code: 0, finished: None })
     }
 
@@ -86,8 +85,8 @@ pub fn record_failure(root: &Path, app: &AcName, exit_code: u8) -> Result<u8, Sy
     let (file, first) = (dir.join(app.as_str()), dir.join(FIRST));
     let stopping = std::fs::symlink_metadata(root.join(STOPPING)).is_ok();
     let status_of_first = || -> Result<u8, SysError> {
-        let name = std::fs::read_to_string(&first).map_err(SysError::on("reading", &first))?;
-        let status = std::fs::read_to_string(dir.join(name.trim())).ok();
+        let name = file::read_text(&first)?;
+        let status = file::read_text(&dir.join(name.trim())).ok();
         Ok(status.and_then(|text| text.trim().parse().ok()).unwrap_or(exit_code))
     };
     if stopping && first.exists() {

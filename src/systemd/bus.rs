@@ -162,7 +162,7 @@ impl SystemBus {
             .map_err(|cause| BusError::NoBus(cause.to_string()))?;
         let connection = runtime
             .block_on(async { within(zbus::Connection::system()).await })
-            .map_err(|cause| BusError::NoBus(cause.to_string()))?;
+            .map_err(|cause| BusError::NoBus(reason(&cause)))?;
         let bus = Self { runtime, connection };
         bus.check_version()?;
         Ok(bus)
@@ -295,7 +295,15 @@ fn reason(cause: &zbus::Error) -> String {
     match cause {
         zbus::Error::MethodError(name, None, _) => name.to_string(),
         zbus::Error::MethodError(_, Some(text), _) => text.clone(),
-        other => other.to_string(),
+        other => without_number(&other.to_string()),
+    }
+}
+
+/// Takes off ` (os error 2)`, with which the standard library ends the text of a system's error.
+fn without_number(text: &str) -> String {
+    match text.rsplit_once(" (os error ") {
+        Some((words, rest)) if rest.ends_with(')') => words.to_owned(),
+        _ => text.to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::host::Host;
-use crate::pod::{Pods, said_by, shell_app, shell_image};
+use crate::pod::{Pods, said_by, shell_app};
 use crate::support::run::Ended;
 
 /// The UUID of a new prepared pod of one app that is a line for a shell.

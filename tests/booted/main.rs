@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
+mod bus;
 mod host;
 mod inside;
 mod lifecycle;

@@ -102,7 +102,9 @@ impl Drop for Pods {
             self.dir.disable_cleanup(true);
             return;
         }
-        if !self.data().exists() {
+        // A test that has failed already stops its pods by dropping their supervisors; another failure here would end
+        // all tests.
+        if !self.data().exists() || std::thread::panicking() {
             return;
         }
         for uuid in self.uuids() {

@@ -12,7 +12,8 @@ use super::lifecycle::{Ended, MoveError, Pod, PodsDir};
 use super::observe;
 use crate::appc::pod_uuid::PodUuid;
 use crate::os::{Hint, SysError, cgroup, file, mount};
-use crate::stage1::journal;
+use crate::stage1::plan::nspawn;
+use crate::stage1::{journal, leftover};
 
 /// How long the processes of a killed pod may take to vanish.
 const PAYLOAD_WAIT: Duration = Duration::from_secs(10);
@@ -161,6 +162,7 @@ pub fn delete(pod: Pod<Ended>) -> Result<(), GcError> {
         mount::unmount(&point)?;
     }
     journal::unlink(pod.uuid())?;
+    leftover::remove(&nspawn::machine_name(pod.uuid()), &pod.paths().stage1_root())?;
     Ok(pod.remove()?)
 }
 

@@ -5,6 +5,7 @@
 
 pub mod inside;
 pub mod journal;
+pub mod leftover;
 pub mod plan;
 pub mod root;
 pub mod status;

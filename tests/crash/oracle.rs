@@ -142,14 +142,18 @@ impl<'a> Oracle<'a> {
     }
 
     fn list(&self, outcome: &Outcome, bad: &mut Vec<String>) -> Vec<Listed> {
-        let output = end_of(&["list", "--format=json"]);
-        let Some(pods) = json(&output) else {
+        let (mut output, mut pods) = list();
+        // The processes of a pod outlive their supervisor for a moment.
+        for pod in pods.iter().flatten().filter(|pod| pod.state == "running") {
+            end_of(&["status", "--wait=10s", &pod.uuid]);
+        }
+        if pods.iter().flatten().any(|pod| pod.state == "running") {
+            (output, pods) = list();
+        }
+        let Some(pods) = pods else {
             bad.push(format!("P3: list: {}", told(&output)));
             return Vec::new();
         };
-        let text = |pod: &Value, key: &str| pod[key].as_str().unwrap_or_default().to_owned();
-        let pods: Vec<Listed> =
-            pods.iter().map(|pod| Listed { uuid: text(pod, "name"), state: text(pod, "state") }).collect();
         for pod in &pods {
             let output = end_of(&["status", &pod.uuid]);
             if !output.status.success() {
@@ -371,6 +375,16 @@ fn healthy_dirs(effect: Effect, objects: &Objects) -> Vec<String> {
     };
     dirs.retain(|dir| !touched.iter().any(|name| dir.ends_with(name.as_str())));
     dirs
+}
+
+/// What `list` says, if it did not fail.
+fn list() -> (Output, Option<Vec<Listed>>) {
+    let output = end_of(&["list", "--format=json"]);
+    let text = |pod: &Value, key: &str| pod[key].as_str().unwrap_or_default().to_owned();
+    let pods = json(&output).map(|pods| {
+        pods.iter().map(|pod| Listed { uuid: text(pod, "name"), state: text(pod, "state") }).collect()
+    });
+    (output, pods)
 }
 
 fn is_listed(pods: &[Listed], uuid: &str, state: &str) -> bool {

@@ -113,16 +113,19 @@ impl PodsDir {
     /// When a directory can't be made or moved; nothing is left then.
     pub fn create(&self) -> Result<Pod<Preparing>, MoveError> {
         self.ensure()?;
-        let uuid = PodUuid::new_random();
-        let embryo = self.pod(Place::Embryo, &uuid);
-        std::fs::DirBuilder::new().mode(0o700).create(&embryo).map_err(SysError::on("creating", &embryo))?;
-        let Some(lock) = Lock::try_past_readers(&embryo)? else {
-            return Err(SysError::new("locking", &embryo, rustix::io::Errno::WOULDBLOCK).into());
-        };
-        let mut pod = Pod::held(self, uuid, Place::Embryo, lock);
-        pod.discard_on_drop = true;
-        pod.rename(Place::Prepare)?;
-        Ok(pod)
+        loop {
+            let uuid = PodUuid::new_random();
+            let embryo = self.pod(Place::Embryo, &uuid);
+            std::fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&embryo)
+                .map_err(SysError::on("creating", &embryo))?;
+            // Until it is locked, a gc takes it for what a kill has left: then it is gone, and another one is made.
+            let Some(mut pod) = self.hold::<Preparing>(uuid, Place::Embryo)? else { continue };
+            pod.discard_on_drop = true;
+            pod.rename(Place::Prepare)?;
+            return Ok(pod);
+        }
     }
 
     /// Holds the prepared pod `uuid`; `None` means that it is not there, or that another process holds it.
@@ -378,6 +381,28 @@ mod tests {
         assert!(pods.hold_ended(uuid, Place::Run).unwrap().is_none(), "a running pod is locked");
         drop(running);
         assert_eq!(where_is(&pods, &uuid), [Place::Prepared], "a pod that did not start is prepared again");
+    }
+
+    #[test]
+    fn a_gc_that_takes_embryos_for_left_over_disturbs_nobody() {
+        let (_data, pods) = pods();
+        pods.ensure().unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    for uuid in pods.uuids(Place::Embryo).unwrap() {
+                        if let Some(pod) = pods.hold_ended(uuid, Place::Embryo).unwrap() {
+                            pod.remove().unwrap();
+                        }
+                    }
+                }
+            });
+            let made: Result<Vec<_>, _> = (0..300).map(|_| pods.create().map(drop)).collect();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            made.unwrap();
+        });
+        assert_eq!(Place::ALL.map(|place| pods.uuids(place).unwrap().len()), [0; 6]);
     }
 
     #[test]

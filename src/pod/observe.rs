@@ -62,6 +62,16 @@ impl State {
         }
     }
 
+    /// Tells whether a pod without a manifest is broken: one that is only being made or removed is not.
+    fn promises_manifest(self) -> bool {
+        match self {
+            Self::Prepared | Self::Running | Self::Exited | Self::ExitedGarbage | Self::ExitedDeleting => {
+                true
+            }
+            Self::Embryo | Self::Preparing | Self::AbortedPrepare | Self::Deleting | Self::Garbage => false,
+        }
+    }
+
     /// The word that `list` and `status` print.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -253,8 +263,10 @@ pub fn all(pods: &PodsDir) -> Result<(Vec<Observed>, Vec<ObserveError>), SysErro
     let (mut found, mut broken) = (Vec::new(), Vec::new());
     for uuid in uuids {
         match pod(pods, &uuid) {
+            // Since its name was read it was moved to where pods have none.
+            Ok(Observed { state: State::Embryo | State::Deleting | State::Garbage, .. })
+            | Err(ObserveError::Gone(_)) => {}
             Ok(observed) => found.push(observed),
-            Err(ObserveError::Gone(_)) => {}
             Err(error) => broken.push(error),
         }
     }
@@ -282,7 +294,16 @@ pub fn wait_exited(pods: &PodsDir, uuid: &PodUuid, deadline: Option<Instant>) ->
 /// # Errors
 /// When the pod can't be looked at.
 pub fn wait_ready(pods: &PodsDir, uuid: &PodUuid, deadline: Option<Instant>) -> Result<bool, ObserveError> {
-    wait(pods, uuid, deadline, |observed| observed.is_ready() || observed.state.has_exited())
+    wait(pods, uuid, deadline, |observed| match observed.state {
+        State::Embryo | State::Preparing | State::Prepared => false,
+        State::Running => observed.is_ready(),
+        State::AbortedPrepare
+        | State::Deleting
+        | State::ExitedDeleting
+        | State::Exited
+        | State::ExitedGarbage
+        | State::Garbage => true,
+    })
 }
 
 fn wait(
@@ -351,7 +372,11 @@ pub(super) fn changed(path: &Path) -> Option<SystemTime> {
 }
 
 fn apps(uuid: &PodUuid, state: State, paths: &PodPaths) -> Result<Vec<ObservedApp>, ObserveError> {
-    let manifest = manifest(uuid, paths)?;
+    let manifest = match manifest(uuid, paths) {
+        // It is the last file of a preparation, and no loss where all is being removed.
+        Err(_) if !state.promises_manifest() => return Ok(Vec::new()),
+        read => read?,
+    };
     let statuses = Statuses::new(&paths.stage1_root());
     Ok(manifest
         .apps
@@ -428,4 +453,27 @@ pub fn images_in_use(pods: &PodsDir) -> Result<std::collections::BTreeSet<ImageI
         }
     }
     Ok(in_use)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_is_being_prepared_is_listed_without_apps_and_is_not_broken() {
+        let data = tempfile::tempdir().unwrap();
+        let pods = PodsDir::new(data.path());
+        let new = pods.create().unwrap();
+        for half_written in [None, Some("")] {
+            if let Some(text) = half_written {
+                std::fs::write(new.paths().manifest(), text).unwrap();
+            }
+            let (found, broken) = all(&pods).unwrap();
+            assert!(broken.is_empty());
+            assert_eq!(found.iter().map(|pod| pod.state).collect::<Vec<_>>(), [State::Preparing]);
+            assert!(matches!(found[0].apps.as_deref(), Ok([])));
+        }
+        let uuid = new.into_prepared().unwrap();
+        assert!(pod(&pods, &uuid).unwrap().apps.is_err(), "a prepared pod has a manifest");
+    }
 }

@@ -24,32 +24,44 @@ pub fn run(args: Args, ctx: &Context) -> Result<Exit, CliError> {
     }
 }
 
+/// How often a pod that moves between the look at it and the hold of it is looked at again.
+const LOOKS: usize = 8;
+
 fn one(pods: &PodsDir, uuid: &PodUuid) -> Result<(), CliError> {
-    let pod = observe::pod(pods, uuid).map_err(|error| CliError::new("cannot get pod").because(error))?;
-    let refused = |doing: &str| Err(CliError::new(format!("pod \"{uuid}\" is currently {doing}")));
-    let place = match pod.state {
-        State::Running => return refused("running"),
-        State::Embryo | State::Preparing => return refused("being prepared"),
-        State::Deleting | State::ExitedDeleting => return refused("being deleted"),
-        State::AbortedPrepare => {
-            output::message(format!("moving failed prepare \"{uuid}\" to garbage"));
-            Place::Prepare
-        }
-        State::Prepared => {
-            output::message(format!("moving expired prepared pod \"{uuid}\" to garbage"));
-            Place::Prepared
-        }
-        State::Exited => Place::Run,
-        State::ExitedGarbage => Place::ExitedGarbage,
-        State::Garbage => Place::Garbage,
-    };
     let failed = || CliError::new(format!("error removing pod \"{uuid}\""));
-    match pods.hold_ended(*uuid, place).map_err(|error| failed().because(error))? {
-        None => refused("in use by another process"),
-        Some(pod) => {
-            gc::delete(pod).map_err(|error| failed().because(error))?;
-            output::line(format!("\"{uuid}\""));
-            Ok(())
+    for _ in 0..LOOKS {
+        let pod = observe::pod(pods, uuid).map_err(|error| CliError::new("cannot get pod").because(error))?;
+        let place = removable(uuid, pod.state)?;
+        // A gc may have moved it meanwhile.
+        let Some(pod) = pods.hold_ended(*uuid, place).map_err(|error| failed().because(error))? else {
+            continue;
+        };
+        match place {
+            Place::Prepare => output::message(format!("moving failed prepare \"{uuid}\" to garbage")),
+            Place::Prepared => output::message(format!("moving expired prepared pod \"{uuid}\" to garbage")),
+            Place::Embryo | Place::Run | Place::ExitedGarbage | Place::Garbage => {}
         }
+        gc::delete(pod).map_err(|error| failed().because(error))?;
+        output::line(format!("\"{uuid}\""));
+        return Ok(());
     }
+    Err(refusal(uuid, "in use by another process"))
+}
+
+/// Where a pod is that may be removed.
+fn removable(uuid: &PodUuid, state: State) -> Result<Place, CliError> {
+    match state {
+        State::Running => Err(refusal(uuid, "running")),
+        State::Embryo | State::Preparing => Err(refusal(uuid, "being prepared")),
+        State::Deleting | State::ExitedDeleting => Err(refusal(uuid, "being deleted")),
+        State::AbortedPrepare => Ok(Place::Prepare),
+        State::Prepared => Ok(Place::Prepared),
+        State::Exited => Ok(Place::Run),
+        State::ExitedGarbage => Ok(Place::ExitedGarbage),
+        State::Garbage => Ok(Place::Garbage),
+    }
+}
+
+fn refusal(uuid: &PodUuid, doing: &str) -> CliError {
+    CliError::new(format!("pod \"{uuid}\" is currently {doing}"))
 }

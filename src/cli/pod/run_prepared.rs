@@ -5,12 +5,14 @@ use crate::cli::image_args::AppFlags;
 use crate::cli::pod_flags::RunPreparedFlags;
 use crate::cli::{CliError, Context, Exit, output};
 use crate::image::store::Store;
+use crate::os::interrupt;
 use crate::pod::lifecycle::PodsDir;
 use crate::pod::observe;
 use crate::pod::run::{self, Host};
 
 /// Becomes the supervisor of a prepared pod.
 pub fn run(args: RunPreparedFlags, ctx: &Context) -> Result<Exit, CliError> {
+    let _interrupts = interrupt::Watch::start();
     let pods = PodsDir::new(ctx.data_dir());
     let uuid = observe::resolve(&pods, &args.uuid)
         .map_err(|error| CliError::new("problem retrieving pod").because(error))?;

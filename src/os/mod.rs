@@ -58,11 +58,16 @@ impl SysError {
     pub fn kind(&self) -> io::ErrorKind {
         self.cause.kind()
     }
+
+    /// The kernel's answer alone, for a sentence that names the thing in another way.
+    pub fn reason(&self) -> String {
+        cause_text(&self.cause)
+    }
 }
 
 impl fmt::Display for SysError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.doing, self.path.display(), cause_text(&self.cause))
+        write!(f, "{} {}: {}", self.doing, self.path.display(), self.reason())
     }
 }
 

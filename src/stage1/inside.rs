@@ -123,24 +123,31 @@ fn signal_number(name: &str) -> Option<u8> {
 
 /// Says why `program` could not be executed in `app_root` (spec pods.md 3.6).
 fn diagnose(app_root: &Path, program: &str) -> String {
-    let missing = |path: &str| format!("Error: Unable to open \"{path}\": No such file or directory");
-    let Ok(root) = Root::open(app_root) else { return missing(program) };
-    let Some(head) = read_head(&root, Path::new(program)) else { return missing(program) };
+    let unable =
+        |path: &str, error: &SysError| format!("Error: Unable to open \"{path}\": {}", error.reason());
+    let root = match Root::open(app_root) {
+        Ok(root) => root,
+        Err(error) => return unable(program, &error),
+    };
+    let head = match read_head(&root, Path::new(program)) {
+        Ok(head) => head,
+        Err(error) => return unable(program, &error),
+    };
     let interpreter = script_interpreter(&head).or_else(|| elf_interpreter(&head));
-    match interpreter {
-        Some(path) if root.open_file(&path).is_err() => missing(&path.to_string_lossy()),
-        _ => format!(
-            "Error: Unable to execute \"{program}\": it is not a program for this machine, or not executable"
-        ),
+    let opened = interpreter.as_deref().map(|path| (path, root.open_file(path)));
+    if let Some((path, Err(error))) = opened {
+        return unable(&path.to_string_lossy(), &error);
     }
+    format!("Error: Unable to execute \"{program}\": it is not a program for this machine, or not executable")
 }
 
-fn read_head(root: &Root, program: &Path) -> Option<Vec<u8>> {
+fn read_head(root: &Root, program: &Path) -> Result<Vec<u8>, SysError> {
     /// More than the kernel reads to find an interpreter, and enough for the program headers of usual files.
     const HEAD: u64 = 4096;
     let mut head = Vec::new();
-    root.open_file(program).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
-    Some(head)
+    let file = root.open_file(program)?;
+    file.take(HEAD).read_to_end(&mut head).map_err(SysError::on("reading", program))?;
+    Ok(head)
 }
 
 fn script_interpreter(head: &[u8]) -> Option<PathBuf> {
@@ -189,6 +196,25 @@ mod tests {
         ] {
             let end = MonitorEnvironment { exit_code: code.into(), exit_status: status.into() };
             assert_eq!(exit_code(&end), expected, "{code} {status}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_can_not_be_executed_is_diagnosed() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("bin")).unwrap();
+        std::fs::write(root.path().join("script"), "#!/bin/interpreter\n").unwrap();
+        std::fs::write(root.path().join("text"), "hello").unwrap();
+        for (program, expected) in [
+            ("/missing", "Error: Unable to open \"/missing\": No such file or directory"),
+            ("/bin", "Error: Unable to open \"/bin\": Is a directory"),
+            ("/script", "Error: Unable to open \"/bin/interpreter\": No such file or directory"),
+            (
+                "/text",
+                "Error: Unable to execute \"/text\": it is not a program for this machine, or not executable",
+            ),
+        ] {
+            assert_eq!(diagnose(root.path(), program), expected);
         }
     }
 

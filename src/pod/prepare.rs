@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use super::app::{self, AppError, AppRequest, Capabilities, PodEnvironment, Seccomp};
 use super::layout::PodPaths;
 use super::lifecycle::{Pod, Preparing};
+use crate::appc::app::is_environment_name;
 use crate::appc::image_manifest::ImageManifest;
 use crate::appc::label::Annotation;
 use crate::appc::name::AcName;
-use crate::appc::pod_manifest::PodManifest;
+use crate::appc::pod_manifest::{PodManifest, RuntimeApp};
 use crate::appc::semver::SemVer;
 use crate::image::store::{Store, StoreError, TreeId};
 use crate::os::{Hint, SysError, atomic, cgroup, interrupt, mount, root::Root, tree};
-use crate::stage1::plan::{self, AppSpec, HostName, KernelPaths, PlanError, PodSpec};
+use crate::stage1::plan::{self, AppSpec, HostName, KernelPaths, PlanError, PodSpec, UnitPlanError};
 use crate::stage1::root;
 use crate::systemd::unit::name::VariableName;
 
@@ -84,6 +85,9 @@ pub enum PrepareError {
         /// `proc`, `sys`, …
         name: &'static str,
     },
+    /// What was asked for can't be written down.
+    #[error("what is asked for makes no valid {0}")]
+    Manifest(String),
     /// The user does not want it any more.
     #[error("interrupted")]
     Interrupted,
@@ -99,7 +103,12 @@ impl Hint for PrepareError {
             Self::Store(error) => error.hint(),
             Self::SameName(_) => Some("give one of them another name with --name".into()),
             Self::Sys(error) => error.hint(),
-            Self::Empty | Self::Interrupted | Self::Plan(_) | Self::InTheWay { .. } => None,
+            Self::Plan(PlanError::Unit(UnitPlanError::LongName(_))) => {
+                Some("give it a shorter name with --name".into())
+            }
+            Self::Empty | Self::Interrupted | Self::Plan(_) | Self::InTheWay { .. } | Self::Manifest(_) => {
+                None
+            }
         }
     }
 }
@@ -135,7 +144,8 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
     let mut apps = Vec::new();
     for wanted in &request.apps {
         let image = store.manifest(&wanted.image)?;
-        let runtime = app::runtime_app(wanted, &image, &request.environment)?;
+        let mut runtime = app::runtime_app(wanted, &image, &request.environment)?;
+        notices.extend(leave_out_what_is_no_variable(&mut runtime));
         if manifest.app(&runtime.name).is_some() {
             return Err(PrepareError::SameName(runtime.name));
         }
@@ -189,9 +199,29 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
         }
     }
     stop_if_interrupted()?;
+    let text = manifest.to_json();
+    PodManifest::from_json(text.as_bytes()).map_err(|error| PrepareError::Manifest(error.to_string()))?;
     // The manifest comes last: a pod that has one has everything else.
-    atomic::write_synced(&paths.manifest(), manifest.to_json().as_bytes(), 0o640)?;
+    atomic::write_synced(&paths.manifest(), text.as_bytes(), 0o640)?;
     Ok(notices)
+}
+
+/// Takes out of the manifest's app what the user's environment has, but no manifest can hold, and says so.
+fn leave_out_what_is_no_variable(runtime: &mut RuntimeApp) -> Vec<String> {
+    let RuntimeApp { name: app, app: Some(section), .. } = runtime else { return Vec::new() };
+    let mut notices = Vec::new();
+    section.environment.retain(|variable| {
+        let possible = is_environment_name(&variable.name);
+        if !possible {
+            notices.push(left_out(app, &variable.name));
+        }
+        possible
+    });
+    notices
+}
+
+fn left_out(app: &AcName, variable: &str) -> String {
+    format!("app \"{app}\": systemd can't set the variable {variable:?}, it is left out")
 }
 
 /// Takes out of `app` what this host's systemd or kernel can't give it, and says so.
@@ -200,8 +230,7 @@ fn leave_out_what_can_not_be(app: &mut AppSpec) -> Vec<String> {
     app.environment.retain(|(name, _)| {
         let possible = name.parse::<VariableName>().is_ok();
         if !possible {
-            let app = &app.name;
-            notices.push(format!("app \"{app}\": systemd can't set the variable \"{name}\", it is left out"));
+            notices.push(left_out(&app.name, name));
         }
         possible
     });
@@ -272,10 +301,7 @@ fn kernel_dirs(app: &Prepared, to: &Path) -> Result<(), PrepareError> {
             Ok(found) if found.is_dir() || name == "tmp" => {}
             Ok(_) => return Err(PrepareError::InTheWay { image: app.manifest.name.to_string(), name }),
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
-                let path = to.join(name);
-                std::fs::create_dir(&path).map_err(SysError::on("creating", &path))?;
-                let mode = Permissions::from_mode(mode);
-                std::fs::set_permissions(&path, mode).map_err(SysError::on("changing the mode of", &path))?;
+                make_dir(&to.join(name), mode)?;
             }
             Err(cause) => return Err(SysError::new("looking at", &in_tree, cause).into()),
         }
@@ -294,7 +320,7 @@ fn etc_files(tree_rootfs: &Path, to: &Path, hostname: &str) -> Result<(), SysErr
         Err(_) => false,
     };
     if std::fs::symlink_metadata(&etc).is_err() {
-        std::fs::create_dir(&etc).map_err(SysError::on("creating", &etc))?;
+        make_dir(&etc, 0o755)?;
         if image_has_etc {
             copy_owner_and_mode(&in_tree, &etc)?;
         }
@@ -326,6 +352,13 @@ fn copy_owner_and_mode(from: &Path, to: &Path) -> Result<(), SysError> {
     std::os::unix::fs::lchown(to, Some(found.uid()), Some(found.gid()))
         .map_err(SysError::on("changing the owner of", to))?;
     std::fs::set_permissions(to, found.permissions()).map_err(SysError::on("changing the mode of", to))
+}
+
+/// Makes a directory with exactly `mode`, whatever the caller's umask is.
+fn make_dir(path: &Path, mode: u32) -> Result<(), SysError> {
+    std::fs::create_dir(path).map_err(SysError::on("creating", path))?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(SysError::on("changing the mode of", path))
 }
 
 fn make_dirs(path: &Path) -> Result<(), SysError> {

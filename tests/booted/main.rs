@@ -12,6 +12,7 @@ mod lifecycle;
 mod machine;
 mod many;
 mod nspawn;
+mod odd;
 mod pod;
 mod service;
 mod statuses;

@@ -96,6 +96,14 @@ fn a_value_that_systemd_can_not_carry_is_refused_with_the_app_and_the_setting() 
             r#"app hello: path "/a\nb" contains the control character '\n'"#,
         ),
         (|app| app.user = 65535, "app hello: ID \"65535\" is no valid user or group ID"),
+        (
+            |app| app.argv.extend(std::iter::repeat_n("x".repeat(100_000), 11)),
+            "unit hello.service can't be read back: line 12 is longer than 1048576 bytes",
+        ),
+        (
+            |app| app.name = "n".repeat(93).parse().unwrap(),
+            &format!("the app name \"{}\" is longer than 92 characters", "n".repeat(93)),
+        ),
     ] {
         let mut hello = app("hello");
         change(&mut hello);

@@ -36,6 +36,9 @@ pub(super) const LINKS: [(&str, &str); 5] = [
 const RESERVED_NAMES: [&str; 3] = ["dbus", "emergency", "rescue"];
 const RESERVED_PREFIXES: [&str; 4] = ["app-", "rkt-", "systemd-", "container-"];
 
+/// Of an app's name: the path of the mark that systemd makes of it is that of a socket, with 107 bytes (unix(7)).
+const LONGEST_NAME: usize = 107 - STATUS_DIR.len() - "/".len() - "/".len() - ".ok".len();
+
 /// How long an app may take to stop before it is killed.
 const STOP_TIMEOUT: TimeSpan = TimeSpan::seconds(10);
 
@@ -50,6 +53,9 @@ pub enum UnitPlanError {
         /// Which value of which setting.
         reason: ValueError,
     },
+    /// The name of an app does not fit.
+    #[error("the app name \"{0}\" is longer than {LONGEST_NAME} characters")]
+    LongName(AcName),
     /// The unit as a whole.
     #[error(transparent)]
     Unit(#[from] UnitError),
@@ -88,6 +94,9 @@ pub(super) fn asked(pod: &PodSpec) -> Result<String, UnitNameError> {
 }
 
 pub(super) fn units(pod: &PodSpec) -> Result<Vec<Unit>, UnitPlanError> {
+    if let Some(app) = pod.apps.iter().find(|app| app.name.as_str().len() > LONGEST_NAME) {
+        return Err(UnitPlanError::LongName(app.name.clone()));
+    }
     let apps = pod.apps.iter().map(|app| app_unit_name(&app.name)).collect::<Result<Vec<_>, _>>()?;
     let mut units = vec![default_target(&apps)?, apps_target()?];
     units.push(console_watch()?);

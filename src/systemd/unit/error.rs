@@ -127,12 +127,12 @@ pub enum UnitError {
         setting: &'static str,
     },
     /// The text is not a unit file to systemd.
-    #[error("unit {unit} can't be read back: {source}")]
+    #[error("unit {unit} can't be read back: {reason}")]
     Unreadable {
         /// The unit.
         unit: UnitName,
         /// What the reader met.
-        source: ReadError,
+        reason: ReadError,
     },
     /// The text is a unit file, but with another meaning.
     #[error("unit {unit}: {setting}= is read back with another meaning")]

@@ -98,7 +98,7 @@ impl Unit {
     /// When it has not; or when a setting is in a wrong kind of unit, or twice where only one counts.
     pub fn verify_round_trip(&self) -> Result<(), UnitError> {
         self.verify_settings()?;
-        let unreadable = |source| UnitError::Unreadable { unit: self.name.clone(), source };
+        let unreadable = |reason| UnitError::Unreadable { unit: self.name.clone(), reason };
         let read = Self::parse_back(&self.to_string()).map_err(unreadable)?;
         let lines = read.iter().flat_map(|section| {
             section.settings.iter().map(|(key, value)| (section.name.as_str(), key.as_str(), value))

@@ -1,0 +1,83 @@
+//! Pods where something is odd that users do have: a umask, exported shell functions, long names, any data directory.
+
+use crate::host::Host;
+use crate::pod::{Pods, said_by, shell_app, shell_image};
+use crate::support::Run;
+
+/// The arguments of `rkt run` for a line of a shell.
+const SHELL: [&str; 5] = ["--name=app", "--exec=/bin/sh", "--user=1000", "--", "-c"];
+
+#[test]
+fn files_that_rkt_makes_for_apps_do_not_depend_on_the_umask() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    for roots in ["--no-overlay=false", "--no-overlay"] {
+        // As under `umask 077`, which a shell sets for the command that it becomes.
+        let shell =
+            Run::new("/bin/sh").args(["-c", "umask 077; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_rkt")]);
+        let run = shell.arg("--dir").arg(pods.data()).args([
+            "--insecure-options=image",
+            "run",
+            "--net=none",
+            roots,
+        ]);
+        let ended = run.arg(shell_image()).args(SHELL).arg("cat /etc/hostname && ls -d /tmp /run").end();
+        ended.expect_code(0);
+        assert_eq!(said_by(&ended.stdout, "app")[1..], ["/run", "/tmp"], "{roots}");
+    }
+}
+
+#[test]
+fn what_is_no_variable_to_systemd_is_left_out_and_the_pod_starts() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    let run = pods.run("--inherit-env").env("BASH_FUNC_x%%", "() { :; }").env("a.b", "1").env("GOOD", "1");
+    let ended = shell_app(run, "app", "echo $GOOD").end();
+    ended.expect_code(0);
+    assert_eq!(said_by(&ended.stdout, "app"), ["1"]);
+    assert_eq!(
+        ended.stderr,
+        "run: app \"app\": systemd can't set the variable \"BASH_FUNC_x%%\", it is left out\n\
+         run: app \"app\": systemd can't set the variable \"a.b\", it is left out\n"
+    );
+    let uuid = pods.rkt("prepare --set-env=a/b=1").arg(shell_image()).args(["--exec=/bin/true"]).stdout();
+    pods.rkt("run-prepared --net=none").arg(uuid.trim()).end().expect_code(0);
+}
+
+#[test]
+fn the_data_directory_may_be_anywhere() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    let long = format!("{}/{}", "l".repeat(200), "m".repeat(200));
+    for name in ["a b", "colon:comma,", "back\\slash", "quote\"'", "100%n$x", "new\nline", &long] {
+        let data = pods.path().join(name);
+        let rkt = || Run::rkt().arg("--dir").arg(&data).arg("--insecure-options=image");
+        for roots in ["--no-overlay=false", "--no-overlay"] {
+            let run = rkt().args(["run", "--net=none", roots]).arg(shell_image());
+            let ended = run.args(SHELL).arg("echo here; exit 7").end();
+            ended.expect_code(7);
+            assert_eq!(said_by(&ended.stdout, "app"), ["here"], "{name:?} {roots}");
+        }
+        let collected = rkt().args(["gc", "--grace-period=0s"]).stdout();
+        assert_eq!(collected.lines().count(), 2, "{name:?}: {collected}");
+    }
+}
+
+#[test]
+fn an_app_has_a_name_of_92_characters_and_no_more() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    let (longest, too_long) = ("n".repeat(92), "n".repeat(93));
+    let ended = shell_app(pods.run(""), &longest, "echo here; exit 7").end();
+    ended.expect_code(7);
+    assert_eq!(said_by(&ended.stdout, &longest), ["here"]);
+    let ended = shell_app(pods.run(""), &too_long, "echo here").end();
+    ended.expect_code(254);
+    assert_eq!(
+        ended.stderr,
+        format!(
+            "run: error setting up stage0: the app name \"{too_long}\" is longer than 92 characters\n\
+             run: hint: give it a shorter name with --name\n"
+        )
+    );
+}

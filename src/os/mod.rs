@@ -7,6 +7,7 @@ pub mod atomic;
 pub mod cgroup;
 pub mod file;
 pub mod group;
+pub mod inotify;
 pub mod interrupt;
 pub mod lock;
 pub mod mount;

@@ -11,12 +11,15 @@ use super::observe::{self, ObserveError};
 use crate::appc::pod_uuid::PodUuid;
 use crate::image::store::{Store, TreeId};
 use crate::os::process::{ProcessId, become_program};
-use crate::os::{Hint, SysError, atomic, cgroup, interrupt, mount, ns};
+use crate::os::{Hint, SysError, atomic, cgroup, file, inotify, interrupt, mount, ns};
 use crate::stage1::journal;
 use crate::stage1::plan::HostName;
 use crate::stage1::plan::nspawn::{self, NSPAWN, Registration, Start};
 use crate::systemd::bus::{BusError, Devices, Machined, ScopeRequest, SystemBus};
 use crate::systemd::unit_name::{UnitName, UnitNameError};
+
+/// What a pod's systemd and journald watch files with.
+const INOTIFY_INSTANCES: usize = 3;
 
 /// The network of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +65,14 @@ pub enum RunError {
     /// systemd-nspawn is not installed.
     #[error("systemd-nspawn is required but not found: {NSPAWN} does not exist")]
     NoNspawn,
+    /// The pod's systemd could not watch anything.
+    #[error(
+        "the inotify instances of this host are used up: a pod needs {INOTIFY_INSTANCES} of them, and {limit} are allowed"
+    )]
+    NoInotify {
+        /// `fs.inotify.max_user_instances`, as the kernel says it.
+        limit: String,
+    },
     /// systemd can't take the pod.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -94,6 +105,9 @@ impl Hint for RunError {
                 Some("boot with systemd.unified_cgroup_hierarchy=1 on the kernel command line".into())
             }
             Self::NoNspawn => Some("install it: the package is called systemd-container".into()),
+            Self::NoInotify { .. } => {
+                Some("stop a pod, or allow more with `sysctl fs.inotify.max_user_instances=1024`".into())
+            }
             Self::LimitsInService(unit) => {
                 Some(format!("set MemoryMax= and CPUQuota= in {unit}, or put the flags behind an image"))
             }
@@ -123,6 +137,11 @@ impl Host {
         }
         if !Path::new(NSPAWN).exists() {
             return Err(RunError::NoNspawn);
+        }
+        // Its systemd would say "Failed to allocate manager object" and nothing else.
+        if !inotify::has_left(INOTIFY_INSTANCES) {
+            let limit = file::read_text(Path::new(inotify::LIMIT)).unwrap_or_default();
+            return Err(RunError::NoInotify { limit: limit.trim().to_owned() });
         }
         Ok(Self { bus })
     }

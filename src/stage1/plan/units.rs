@@ -367,6 +367,8 @@ fn exit_units(pod: &PodSpec, apps: &[UnitName]) -> Result<[Unit; 3], UnitPlanErr
     let stopping = mark_unit(UnitName::socket("rkt-stopping")?, UnitPath::new(&format!("/{STOPPING}"))?)?;
     let mut after: Vec<UnitName> = apps.to_vec();
     after.push(journald.clone());
+    // The check of a pod whose apps end at once is not cut off.
+    after.push(UnitName::service("rkt-verify")?);
     for app in &pod.apps {
         after.push(failed_name(&app.name)?);
     }

@@ -113,6 +113,27 @@ fn a_missing_nspawn_is_named() {
     expect_no_pod(&pods);
 }
 
+#[test]
+fn a_host_without_inotify_instances_is_refused() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    // In a user namespace of the test's own, whose limit is no business of the machine.
+    let run = Run::new("unshare").args(["--user", "--map-root-user", "--mount", "sh", "-ec"]);
+    let run = run.arg("echo 2 > /proc/sys/user/max_inotify_instances; exec \"$@\"").arg("sh");
+    let run =
+        run.arg(env!("CARGO_BIN_EXE_rkt")).arg("--dir").arg(pods.data()).arg("--insecure-options=image");
+    let ended = run.args(["run", "--net=none"]).arg(shell_image()).end();
+    ended.expect_code(254);
+    let (first, hint) = ended.stderr.split_once('\n').expect("two lines");
+    let message = "run: cannot run a pod here: the inotify instances of this host are used up: a pod needs 3 of them, and ";
+    assert!(first.starts_with(message), "{first}");
+    assert_eq!(
+        hint,
+        "run: hint: stop a pod, or allow more with `sysctl fs.inotify.max_user_instances=1024`\n"
+    );
+    expect_no_pod(&pods);
+}
+
 /// Gives machined back to the host at the end of the test.
 struct WithoutMachined;
 

@@ -114,8 +114,13 @@ pub fn without_devices(path: &Path) -> Result<(), SysError> {
 pub fn mount_points_below(path: &Path) -> Result<Vec<PathBuf>, SysError> {
     const TABLE: &str = "/proc/self/mountinfo";
     let table = std::fs::read(TABLE).map_err(SysError::on("reading", TABLE))?;
+    // The table has no links in its paths.
+    let path = match path.canonicalize() {
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(SysError::on("looking at", path))?,
+    };
     let mut found: Vec<PathBuf> =
-        parse_mount_points(&table).filter(|point| point.starts_with(path)).collect();
+        parse_mount_points(&table).filter(|point| point.starts_with(&path)).collect();
     found.reverse();
     Ok(found)
 }

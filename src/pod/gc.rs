@@ -11,7 +11,7 @@ use super::layout::{Place, PodPaths};
 use super::lifecycle::{Ended, MoveError, Pod, PodsDir};
 use super::observe;
 use crate::appc::pod_uuid::PodUuid;
-use crate::os::{Hint, SysError, cgroup, file, mount};
+use crate::os::{Hint, SysError, cgroup, file};
 use crate::stage1::plan::nspawn;
 use crate::stage1::{journal, leftover};
 
@@ -157,10 +157,6 @@ fn mark(pod: Pod<Ended>) -> Result<(), GcError> {
 /// When processes of it are left, or something can't be unmounted or removed; the next pass tries again.
 pub fn delete(pod: Pod<Ended>) -> Result<(), GcError> {
     wait_for_payload(&pod)?;
-    // Deepest first; nothing is deleted below a mount that stays.
-    for point in mount::mount_points_below(pod.paths().dir())? {
-        mount::unmount(&point)?;
-    }
     journal::unlink(pod.uuid())?;
     leftover::remove(&nspawn::machine_name(pod.uuid()), &pod.paths().stage1_root())?;
     Ok(pod.remove()?)

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::layout::{Place, PodPaths, pod_dir};
 use crate::appc::pod_uuid::PodUuid;
-use crate::os::{Hint, SysError, atomic, lock::Lock, tree};
+use crate::os::{Hint, SysError, atomic, lock::Lock, mount, tree};
 
 /// A phase: what is promised about a held pod.
 pub trait Phase {}
@@ -210,7 +210,7 @@ impl<P: Phase> Pod<P> {
         if self.place != Place::Garbage {
             self.rename(Place::Garbage)?;
         }
-        tree::remove(&self.pods.pod(Place::Garbage, &self.uuid))?;
+        delete(&self.pods.pod(Place::Garbage, &self.uuid))?;
         atomic::sync_dir(&self.pods.place(Place::Garbage))?;
         Ok(())
     }
@@ -288,6 +288,13 @@ impl<P: Phase> Drop for Pod<P> {
     }
 }
 
+/// Deletes the files of a pod, below which this process may have mounted the apps' roots already.
+fn delete(dir: &Path) -> Result<(), SysError> {
+    // Deepest first; nothing is deleted below a mount that stays.
+    mount::mount_points_below(dir)?.iter().try_for_each(|point| mount::unmount(point))?;
+    tree::remove(dir)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     New,
@@ -336,7 +343,7 @@ impl Running {
         let target = self.pods.pod(to, &self.uuid);
         let taken_back =
             atomic::rename(&from, &target).map_err(MoveError::from).and_then(|()| match self.origin {
-                Origin::New => Ok(tree::remove(&target)?),
+                Origin::New => Ok(delete(&target)?),
                 Origin::Prepared => Ok(()),
             });
         if let Err(error) = taken_back {

@@ -136,6 +136,10 @@ impl<'a> Oracle<'a> {
             }
             end => bad.push(format!("end: {end:?}: {}", outcome.stderr)),
         }
+        // Of what is refused one call only, nothing can stay.
+        if refused && outcome.stderr.contains("it is a mount point") {
+            bad.push(format!("end: it met its own mount: {}", outcome.stderr));
+        }
         if outcome.stderr.contains("panicked") {
             bad.push(format!("end: a panic: {}", outcome.stderr));
         }

@@ -5,6 +5,7 @@
 //! line after line without looking; see [`finish`].
 
 use std::{
+    borrow::Cow,
     fmt::Display,
     io::{self, Write as _},
     sync::{Mutex, OnceLock, PoisonError},
@@ -49,7 +50,23 @@ pub fn message(text: impl Display) {
 /// Puts the name of the command in front of each line.
 pub(super) fn prefixed(text: &str) -> String {
     let prefix = PREFIX.get().map_or("rkt", String::as_str);
-    text.split('\n').map(|line| format!("{prefix}: {line}\n")).collect()
+    text.split('\n').map(|line| format!("{prefix}: {}\n", visible(line))).collect()
+}
+
+/// Shows control characters as what they are, so that no word of an image speaks to the terminal.
+fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains(|c: char| c.is_control() && c != '\t') {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => shown.push(c),
+            c if c.is_control() => shown.extend(c.escape_debug()),
+            c => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// Writes to stderr as is. A lost message has nowhere to be told.
@@ -130,9 +147,9 @@ impl Table {
         Self::default()
     }
 
-    /// Adds a row. White space that would break the table becomes a space.
+    /// Adds a row. White space that would break the table becomes a space, other control characters are shown.
     pub fn row<C: Into<String>>(&mut self, cells: impl IntoIterator<Item = C>) {
-        let clean = |cell: C| cell.into().replace(['\t', '\n', '\r'], " ");
+        let clean = |cell: C| visible(&cell.into().replace(['\t', '\n', '\r'], " ")).into_owned();
         self.rows.push(cells.into_iter().map(clean).collect());
     }
 
@@ -192,6 +209,18 @@ mod tests {
         let mut table = Table::new();
         table.row(["a\tb", "c\nd"]);
         assert_eq!(table.to_string(), "a b\tc d\n");
+    }
+
+    #[test]
+    fn what_an_image_says_does_not_speak_to_the_terminal() {
+        let hostile = "1\u{1b}[31mred\u{9b}2J\u{7f}\u{e4}\rx";
+        assert_eq!(
+            prefixed(&format!("{hostile}\n\ttwo")),
+            "rkt: 1\\u{1b}[31mred\\u{9b}2J\\u{7f}\u{e4}\\rx\nrkt: \ttwo\n"
+        );
+        let mut table = Table::new();
+        table.row([hostile]);
+        assert_eq!(table.to_string(), "1\\u{1b}[31mred\\u{9b}2J\\u{7f}\u{e4} x\n");
     }
 
     #[test]

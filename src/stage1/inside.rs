@@ -60,11 +60,8 @@ pub fn record(root: &Path, failure: &Failure, end: &MonitorEnvironment) -> Resul
     let app_root = root.join("opt/stage2").join(failure.app.as_str()).join("rootfs");
     let pod_exit_code = record_failure(root, &failure.app, exit_code)?;
     let diagnosis = match exit_code {
-        EXIT_CHDIR => Some(format!(
-            "Error: Unable to change to the working directory \"{}\"",
-            failure.working_directory
-        )),
-        EXIT_EXEC => Some(diagnose(&app_root, &failure.program)),
+        EXIT_CHDIR => diagnose_directory(&app_root, &failure.working_directory),
+        EXIT_EXEC => diagnose(&app_root, &failure.program),
         _ => None,
     };
     Ok(Recorded { pod_exit_code, diagnosis })
@@ -121,16 +118,36 @@ fn signal_number(name: &str) -> Option<u8> {
     NAMED.iter().find(|(known, _)| *known == name).and_then(|(_, number)| u8::try_from(*number).ok())
 }
 
-/// Says why `program` could not be executed in `app_root` (spec pods.md 3.6).
-fn diagnose(app_root: &Path, program: &str) -> String {
+/// Says why an app could not start in the directory `path` of its root. `None`: it could, the status is its own.
+fn diagnose_directory(app_root: &Path, path: &str) -> Option<String> {
+    let reason = match Root::open(app_root).and_then(|root| open_directory(&root, Path::new(path))) {
+        Err(error) => error.reason(),
+        Ok(status) if lets_nobody_else(status.st_mode) => "Permission denied".to_owned(),
+        Ok(_) => return None,
+    };
+    Some(format!("Error: Unable to change to the working directory \"{path}\": {reason}"))
+}
+
+fn open_directory(root: &Root, path: &Path) -> Result<rustix::fs::Stat, SysError> {
+    let dir = root.open_dir(path)?;
+    rustix::fs::fstat(&dir).map_err(SysError::on("looking at", path))
+}
+
+/// Tells whether some users may not search a directory of this mode, or execute a file.
+fn lets_nobody_else(mode: u32) -> bool {
+    mode & 0o001 == 0
+}
+
+/// Says why `program` could not be executed in `app_root` (spec pods.md 3.6). `None`: it could, the status is its own.
+fn diagnose(app_root: &Path, program: &str) -> Option<String> {
     let unable =
-        |path: &str, error: &SysError| format!("Error: Unable to open \"{path}\": {}", error.reason());
+        |path: &str, error: &SysError| Some(format!("Error: Unable to open \"{path}\": {}", error.reason()));
     let root = match Root::open(app_root) {
         Ok(root) => root,
         Err(error) => return unable(program, &error),
     };
-    let head = match read_head(&root, Path::new(program)) {
-        Ok(head) => head,
+    let (head, mode) = match read_head(&root, Path::new(program)) {
+        Ok(read) => read,
         Err(error) => return unable(program, &error),
     };
     let interpreter = script_interpreter(&head).or_else(|| elf_interpreter(&head));
@@ -138,16 +155,33 @@ fn diagnose(app_root: &Path, program: &str) -> String {
     if let Some((path, Err(error))) = opened {
         return unable(&path.to_string_lossy(), &error);
     }
-    format!("Error: Unable to execute \"{program}\": it is not a program for this machine, or not executable")
+    let is_program = interpreter.is_some() || is_for_this_machine(&head);
+    (!is_program || lets_nobody_else(mode)).then(|| {
+        format!(
+            "Error: Unable to execute \"{program}\": it is not a program for this machine, or not executable"
+        )
+    })
 }
 
-fn read_head(root: &Root, program: &Path) -> Result<Vec<u8>, SysError> {
+/// Compares the class, byte order and machine of an ELF header (elf(5)) with those of rkt itself.
+fn is_for_this_machine(head: &[u8]) -> bool {
+    let kind = |head: &[u8]| Some((head.get(..6)?.to_vec(), head.get(18..20)?.to_vec()));
+    let own = std::fs::File::open("/proc/self/exe").and_then(|file| {
+        let mut own = Vec::new();
+        file.take(20).read_to_end(&mut own).map(|_| own)
+    });
+    head.starts_with(b"\x7fELF") && own.is_ok_and(|own| kind(&own) == kind(head))
+}
+
+/// Returns the beginning of a file, and its mode.
+fn read_head(root: &Root, program: &Path) -> Result<(Vec<u8>, u32), SysError> {
     /// More than the kernel reads to find an interpreter, and enough for the program headers of usual files.
     const HEAD: u64 = 4096;
     let mut head = Vec::new();
     let file = root.open_file(program)?;
+    let status = rustix::fs::fstat(&file).map_err(SysError::on("looking at", program))?;
     file.take(HEAD).read_to_end(&mut head).map_err(SysError::on("reading", program))?;
-    Ok(head)
+    Ok((head, status.st_mode))
 }
 
 fn script_interpreter(head: &[u8]) -> Option<PathBuf> {
@@ -180,6 +214,8 @@ fn elf_interpreter(head: &[u8]) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -205,6 +241,8 @@ mod tests {
         std::fs::create_dir(root.path().join("bin")).unwrap();
         std::fs::write(root.path().join("script"), "#!/bin/interpreter\n").unwrap();
         std::fs::write(root.path().join("text"), "hello").unwrap();
+        std::fs::write(root.path().join("closed"), &std::fs::read("/proc/self/exe").unwrap()[..20]).unwrap();
+        std::fs::set_permissions(root.path().join("closed"), std::fs::Permissions::from_mode(0o700)).unwrap();
         for (program, expected) in [
             ("/missing", "Error: Unable to open \"/missing\": No such file or directory"),
             ("/bin", "Error: Unable to open \"/bin\": Is a directory"),
@@ -213,9 +251,34 @@ mod tests {
                 "/text",
                 "Error: Unable to execute \"/text\": it is not a program for this machine, or not executable",
             ),
+            (
+                "/closed",
+                "Error: Unable to execute \"/closed\": it is not a program for this machine, or not executable",
+            ),
         ] {
-            assert_eq!(diagnose(root.path(), program), expected);
+            assert_eq!(diagnose(root.path(), program).as_deref(), Some(expected));
         }
+        for (directory, reason) in [("/text", "Not a directory"), ("/no", "No such file or directory")] {
+            let expected =
+                format!("Error: Unable to change to the working directory \"{directory}\": {reason}");
+            assert_eq!(diagnose_directory(root.path(), directory), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_status_that_is_the_apps_own_is_not_explained() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("bin")).unwrap();
+        std::fs::set_permissions(root.path().join("bin"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, text) in
+            [("program", &std::fs::read("/proc/self/exe").unwrap()[..20]), ("script", b"#!/program")]
+        {
+            let path = root.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            assert_eq!(diagnose(root.path(), &format!("/{name}")), None);
+        }
+        assert_eq!(diagnose_directory(root.path(), "/bin"), None);
     }
 
     #[test]

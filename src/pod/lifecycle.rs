@@ -230,10 +230,14 @@ impl Pod<Preparing> {
 
     /// Moves the pod to `run`, its lock held: from now on others see it running.
     ///
+    /// What tells the pod apart, its manifest and its apps', was synced when it was written. The rest is not: after a power
+    /// cut the pod has exited in any case, and nobody starts it again. A sync of the whole file system would make the
+    /// start wait for what everybody else has written.
+    ///
     /// # Errors
     /// When a step is refused; the pod is removed then.
     pub fn into_running(mut self) -> Result<Running, MoveError> {
-        atomic::sync_filesystem(self.paths().dir())?;
+        atomic::sync_dir(self.paths().dir())?;
         self.rename(Place::Run)?;
         Ok(self.start(Origin::New))
     }
@@ -245,7 +249,6 @@ impl Pod<Prepared> {
     /// # Errors
     /// When a step is refused; the pod stays prepared then.
     pub fn into_running(mut self) -> Result<Running, MoveError> {
-        atomic::sync_filesystem(self.paths().dir())?;
         self.rename(Place::Run)?;
         Ok(self.start(Origin::Prepared))
     }

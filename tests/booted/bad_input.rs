@@ -7,6 +7,7 @@ use crate::bus;
 use crate::host::Host;
 use crate::pod::{Pods, said_by, shell_image};
 use crate::support::Run;
+use crate::support::aci::Aci;
 
 /// `rkt` with words split at spaces, in a mount namespace of its own after `mounts`, which are lines for a shell.
 fn elsewhere(pods: &Pods, mounts: &str, words: &str) -> Run {
@@ -179,6 +180,69 @@ fn without_machined_a_pod_runs_all_the_same_and_that_is_told() {
     Run::new("systemctl").args(["stop", "systemd-machined.service"]).end().expect_code(0);
     let pod = pods.start_shell("", "exec sleep 100");
     host.wait_for_machine(&pod.machine());
+}
+
+#[test]
+fn an_image_that_can_not_be_an_app_leaves_no_pod() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    let file = |name: &str, bytes: &[u8]| std::fs::write(pods.path().join(name), bytes).expect("a file");
+    let aci = Aci::new("example.com/app", &["/bin/true"]);
+    file("text.aci", b"no archive at all\n");
+    file("cut.aci", &aci.bytes()[..700_000]);
+    file("name.aci", &Aci::new("Bad Name", &["/bin/true"]).bytes());
+    file("user.aci", &aci.clone().app("user", serde_json::json!("")).bytes());
+    file(
+        "other.aci",
+        &aci.clone().field("labels", serde_json::json!([{"name": "os", "value": "windows"}])).bytes(),
+    );
+    let at = |name: &str| pods.path().join(name).display().to_string();
+    let image = |name: &str, problem: &str| format!("run: image {}: {problem}\n", at(name));
+    for (word, message) in [
+        ("none.aci", format!("run: error opening ACI file: opening {}: No such file or directory\n", at("none.aci"))),
+        ("text.aci", image("text.aci", "neither a tar archive nor one packed with gzip, bzip2, xz or zstd")),
+        ("cut.aci", image("cut.aci", "entry \"rootfs/bin/busybox\": it is cut off: the archive ends within")),
+        (
+            "name.aci",
+            image(
+                "name.aci",
+                "manifest: name: \"Bad Name\" is not an AC identifier: only lower-case letters, digits and the characters \
+                 \"-._~/\" are allowed",
+            ),
+        ),
+        ("user.aci", image("user.aci", "manifest: app.user: user is required")),
+        (
+            "other.aci",
+            image("other.aci", "manifest: labels: bad os \"windows\" (must be one of: [darwin freebsd linux])"),
+        ),
+        (
+            "example.com/not-there",
+            "run: example.com/not-there is not in the store, and discovering images by name is not supported by this version yet\n\
+             run: hint: download the image with another tool and give its file\n"
+                .to_owned(),
+        ),
+        (
+            "sha512-ab",
+            "run: no image IDs found\nrun: hint: `rkt image list` shows the images that are there\n".to_owned(),
+        ),
+    ] {
+        pods.run("").arg(word).end().expect(254, "", &message);
+        expect_no_pod(&pods);
+    }
+    let unsigned =
+        Run::rkt().arg("--dir").arg(pods.data()).args(["run", "--net=none"]).arg(shell_image()).end();
+    unsigned.expect(
+        254,
+        "",
+        &format!(
+            "run: image {} is not verified: this version can't check signatures yet\n\
+             run: hint: if you trust the file, import it unverified with --insecure-options=image\n",
+            shell_image().display()
+        ),
+    );
+    assert_eq!(pods.rkt("image list --no-legend").stdout().trim(), "", "nothing was imported");
+    // The next command works.
+    pods.run_shell("", "exit 3").end().expect(3, "", "");
 }
 
 /// A small file system for a data directory, unmounted at the end of the test.

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use crate::host::{Host, cgroup_of, processes_below};
 use crate::pod::{Pods, said_by, shell_app, shell_image};
+use crate::support::Run;
 use crate::support::aci::Aci;
-use crate::support::{Run, wait};
 
 /// Runs a line for a shell in a pod, and returns what it said.
 fn say(pods: &Pods, flags: &str, line: &str) -> Vec<String> {
@@ -372,5 +372,16 @@ fn limits_of_an_app_and_of_the_pod_are_set_where_systemd_shows_them() {
     let scope = crate::pod::scope(&pod.uuid);
     assert_eq!(host.unit_property(&scope, "MemoryMax"), (64 << 20).to_string());
     assert_eq!(host.unit_property(&scope, "CPUQuotaPerSecUSec"), "500ms");
-    wait::until("the pod runs", || host.machine_property(&pod.machine(), "State").map(drop).ok_or(()));
+    drop(pod);
+
+    // Nobody means 500 whole processors.
+    let run =
+        pods.run("--cpu=500").arg("--uuid-file-save").arg(pods.path().join("uuid-500")).arg(shell_image());
+    let run = run.args(["--name=app", "--exec=/bin/sleep", "--", "100"]);
+    let mut pod = pods.started(run.start(), &pods.path().join("uuid-500"));
+    assert_eq!(host.unit_property(&crate::pod::scope(&pod.uuid), "CPUQuotaPerSecUSec"), "500ms");
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    pod.supervisor().wait_for_stderr(&format!(
+        "run: --cpu=500 is more than this host's {processors} CPUs and is read as 500 thousandths of one: --cpu=500m\n"
+    ));
 }

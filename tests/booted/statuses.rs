@@ -130,7 +130,8 @@ fn a_missing_working_directory_is_status_200() {
     let ended = run.end();
 
     ended.expect_code(200);
-    let diagnosis = "Error: Unable to change to the working directory \"/no/such\"";
+    let diagnosis =
+        "Error: Unable to change to the working directory \"/no/such\": No such file or directory";
     assert_eq!(said_by(&without_systemd_s_own(&ended.stdout), "shell"), [diagnosis]);
     let uuid = pods.only();
     assert_eq!(pods.status(&uuid), exited(&["app-shell=200"]));

@@ -24,9 +24,6 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// How many bytes [`Compression::detect`] wants to see.
-    pub const MAGIC_LENGTH: usize = 6;
-
     /// Tells the compression from the first bytes of a file; what is none of them is plain.
     pub fn detect(start: &[u8]) -> Self {
         match start {

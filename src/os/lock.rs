@@ -3,7 +3,7 @@
 //! A lock belongs to an open file description, not to a name. Who locks something that others rename must look again
 //! afterwards whether the name still leads to it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -98,12 +98,6 @@ impl Lock {
     /// Gives up the guard and returns the locked descriptor, to be inherited by a process that keeps the lock.
     pub fn into_fd(self) -> OwnedFd {
         self.fd
-    }
-}
-
-impl AsFd for Lock {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
     }
 }
 

@@ -69,7 +69,7 @@ pub fn overlay_problem(path: &Path) -> Option<String> {
 /// Mounts `overlay`.
 ///
 /// # Errors
-/// When the kernel refuses a step; its own words, where it gives some, are part of the message.
+/// When a layer can't be opened or the kernel refuses a step; overlayfs says why in the kernel's log alone.
 pub fn overlay(overlay: &Overlay) -> Result<(), SysError> {
     let [lower, upper, work] = [&overlay.lower, &overlay.upper, &overlay.work].map(|dir| layer(dir));
     let (lower, upper, work) = (lower?, upper?, work?);

@@ -30,6 +30,27 @@ impl Phase for Preparing {}
 impl Phase for Prepared {}
 impl Phase for Ended {}
 
+/// A phase from which a pod can be started.
+pub trait Startable: Phase {
+    /// Where a pod that did not start goes.
+    const ORIGIN: Origin;
+}
+impl Startable for Preparing {
+    const ORIGIN: Origin = Origin::New;
+}
+impl Startable for Prepared {
+    const ORIGIN: Origin = Origin::Prepared;
+}
+
+/// What a pod was before it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// New: one that does not start is removed.
+    New,
+    /// Prepared: one that does not start is prepared again.
+    Prepared,
+}
+
 /// Why a pod can't be held or moved.
 #[derive(Debug, thiserror::Error)]
 pub enum MoveError {
@@ -227,7 +248,9 @@ impl Pod<Preparing> {
         self.discard_on_drop = false;
         Ok(self.uuid)
     }
+}
 
+impl<P: Startable> Pod<P> {
     /// Moves the pod to `run`, its lock held: from now on others see it running.
     ///
     /// What tells the pod apart, its manifest and its apps', was synced when it was written. The rest is not: after a power
@@ -235,22 +258,24 @@ impl Pod<Preparing> {
     /// start wait for what everybody else has written.
     ///
     /// # Errors
-    /// When a step is refused; the pod is removed then.
+    /// When a step is refused; a new pod is removed then, and a prepared one stays prepared.
     pub fn into_running(mut self) -> Result<Running, MoveError> {
         atomic::sync_dir(self.paths().dir())?;
-        self.rename(Place::Run)?;
-        Ok(self.start(Origin::New))
+        match self.rename(Place::Run) {
+            Ok(()) => Ok(self.start()),
+            Err(error) => {
+                if self.place == Place::Run {
+                    // It is there, but not on disk: it is taken back.
+                    drop(self.start());
+                }
+                Err(error.into())
+            }
+        }
     }
-}
 
-impl Pod<Prepared> {
-    /// Moves the pod to `run`, its lock held: from now on others see it running.
-    ///
-    /// # Errors
-    /// When a step is refused; the pod stays prepared then.
-    pub fn into_running(mut self) -> Result<Running, MoveError> {
-        self.rename(Place::Run)?;
-        Ok(self.start(Origin::Prepared))
+    fn start(&mut self) -> Running {
+        self.discard_on_drop = false;
+        Running { pods: self.pods.clone(), uuid: self.uuid, lock: self.lock.take(), origin: P::ORIGIN }
     }
 }
 
@@ -273,13 +298,6 @@ impl Pod<Ended> {
     }
 }
 
-impl<P: Phase> Pod<P> {
-    fn start(&mut self, origin: Origin) -> Running {
-        self.discard_on_drop = false;
-        Running { pods: self.pods.clone(), uuid: self.uuid, lock: self.lock.take(), origin }
-    }
-}
-
 impl<P: Phase> Drop for Pod<P> {
     fn drop(&mut self) {
         if self.discard_on_drop
@@ -296,12 +314,6 @@ fn delete(dir: &Path) -> Result<(), SysError> {
     // Deepest first; nothing is deleted below a mount that stays.
     mount::mount_points_below(dir)?.iter().try_for_each(|point| mount::unmount(point))?;
     tree::remove(dir)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    New,
-    Prepared,
 }
 
 /// A pod in `run` whose supervisor this process is about to become.

@@ -5,10 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::layout::PodPaths;
-use super::lifecycle::{MoveError, Pod, Prepared, Preparing, Running};
+use super::lifecycle::{MoveError, Pod, Startable};
 use super::observe::{self, ObserveError};
-use crate::appc::pod_uuid::PodUuid;
 use crate::image::store::{Store, TreeId};
 use crate::os::process::{ProcessId, become_program};
 use crate::os::{Hint, SysError, atomic, cgroup, file, inotify, interrupt, mount, ns};
@@ -147,49 +145,12 @@ impl Host {
     }
 }
 
-/// A pod that is held and complete.
-pub trait Startable {
-    /// Its files.
-    fn paths(&self) -> PodPaths;
-    /// Its name.
-    fn uuid(&self) -> &PodUuid;
-    /// The move to `run`.
-    ///
-    /// # Errors
-    /// When it is refused.
-    fn into_running(self) -> Result<Running, MoveError>;
-}
-
-impl Startable for Pod<Preparing> {
-    fn paths(&self) -> PodPaths {
-        Pod::paths(self)
-    }
-    fn uuid(&self) -> &PodUuid {
-        Pod::uuid(self)
-    }
-    fn into_running(self) -> Result<Running, MoveError> {
-        Self::into_running(self)
-    }
-}
-
-impl Startable for Pod<Prepared> {
-    fn paths(&self) -> PodPaths {
-        Pod::paths(self)
-    }
-    fn uuid(&self) -> &PodUuid {
-        Pod::uuid(self)
-    }
-    fn into_running(self) -> Result<Running, MoveError> {
-        Self::into_running(self)
-    }
-}
-
 /// Becomes the supervisor of `pod`; returns only when that failed, and the pod is as it was before, or gone if new.
 ///
 /// `notice` is told what the user should know.
 pub fn start<P: Startable>(
     host: Host,
-    pod: P,
+    pod: Pod<P>,
     store: &Store,
     request: &StartRequest,
     notice: impl Fn(&str),
@@ -206,12 +167,16 @@ pub fn start<P: Startable>(
 /// Everything up to the move: the scope, the mounts, the files that say who the supervisor is.
 fn ready<P: Startable>(
     host: Host,
-    pod: &P,
+    pod: &Pod<P>,
     store: &Store,
     request: &StartRequest,
     notice: impl Fn(&str),
 ) -> Result<Registration, RunError> {
     let paths = pod.paths();
+    // The first thing, so that a disk that can't be written to is named by a file and not by the kernel's "Invalid
+    // argument" for an overlay.
+    let supervisor = ProcessId::own()?;
+    atomic::write(&paths.supervisor(), format!("{supervisor}\n").as_bytes(), 0o644)?;
     let mounts = mounts(pod, store)?;
     if let Some(hostname) = &request.hostname {
         atomic::write(&paths.stage1_root().join("etc/hostname"), format!("{hostname}\n").as_bytes(), 0o644)?;
@@ -232,9 +197,7 @@ fn ready<P: Startable>(
     };
     mounted?;
     drop(host);
-    let supervisor = ProcessId::own()?;
     atomic::write(&paths.cgroup(), format!("{}\n", cgroup::own()?).as_bytes(), 0o644)?;
-    atomic::write(&paths.supervisor(), format!("{supervisor}\n").as_bytes(), 0o644)?;
     Ok(match machined {
         Machined::Present => Registration::Registered,
         Machined::Absent(reason) => {
@@ -258,7 +221,7 @@ fn tell_of_missing_controllers(limits: PodLimits, notice: impl Fn(&str)) {
 }
 
 fn launch<P: Startable>(
-    pod: P,
+    pod: Pod<P>,
     request: &StartRequest,
     registration: Registration,
 ) -> Result<std::convert::Infallible, RunError> {
@@ -306,7 +269,7 @@ fn own_service(systemd_exec_pid: Option<&str>) -> Result<Option<String>, SysErro
     Ok((unit.ends_with(".service") && !of_a_user).then(|| unit.to_owned()))
 }
 
-fn scope<P: Startable>(pod: &P, request: &StartRequest) -> Result<ScopeRequest, UnitNameError> {
+fn scope<P: Startable>(pod: &Pod<P>, request: &StartRequest) -> Result<ScopeRequest, UnitNameError> {
     let uuid = pod.uuid();
     let machine = nspawn::machine_name(uuid);
     Ok(ScopeRequest {
@@ -326,7 +289,7 @@ enum AppMount {
     OnItself(PathBuf),
 }
 
-fn mounts<P: Startable>(pod: &P, store: &Store) -> Result<Vec<AppMount>, RunError> {
+fn mounts<P: Startable>(pod: &Pod<P>, store: &Store) -> Result<Vec<AppMount>, RunError> {
     let paths = pod.paths();
     let manifest = observe::manifest(pod.uuid(), &paths)?;
     let overlays = paths.overlay_prepared().exists();

@@ -95,7 +95,7 @@ pub enum AppError {
         feature: String,
     },
     /// The command is nowhere.
-    #[error("unable to find \"{program}\" in \"{searched}\"")]
+    #[error("unable to find {program:?} in {searched:?}")]
     NotFound {
         /// As the image or the user wrote it.
         program: String,
@@ -103,7 +103,7 @@ pub enum AppError {
         searched: String,
     },
     /// The user or group is nobody.
-    #[error("failed to configure {kind} \"{text}\"")]
+    #[error("failed to configure {kind} {text:?}")]
     Principal {
         /// `user` or `group`.
         kind: &'static str,
@@ -113,7 +113,7 @@ pub enum AppError {
         source: PrincipalError,
     },
     /// The working directory is not absolute.
-    #[error("working directory \"{0}\" is not absolute")]
+    #[error("working directory {0:?} is not absolute")]
     WorkingDirectory(String),
     /// A file of the app's root can't be looked at.
     #[error(transparent)]

@@ -62,6 +62,19 @@ impl State {
         }
     }
 
+    /// Tells whether there is something to wait for.
+    fn runs_or_will_run(self) -> bool {
+        match self {
+            Self::Embryo | Self::Preparing | Self::Prepared | Self::Running => true,
+            Self::AbortedPrepare
+            | Self::Deleting
+            | Self::ExitedDeleting
+            | Self::Exited
+            | Self::ExitedGarbage
+            | Self::Garbage => false,
+        }
+    }
+
     /// Tells whether a pod without a manifest is broken: one that is only being made or removed is not.
     fn promises_manifest(self) -> bool {
         match self {
@@ -101,7 +114,7 @@ pub enum ResolveError {
     #[error("UUID cannot be empty")]
     Empty,
     /// No pod's name begins so.
-    #[error("no matches found for \"{0}\"")]
+    #[error("no matches found for {0:?}")]
     NoMatch(String),
     /// Several do.
     #[error("ambiguous uuid, {0} matches")]
@@ -222,9 +235,18 @@ pub fn resolve(pods: &PodsDir, text: &str) -> Result<PodUuid, ResolveError> {
     // A pod that moves while the places are read is met twice.
     found.dedup();
     match found.len() {
-        0 => Err(ResolveError::NoMatch(text.to_owned())),
+        0 => Err(ResolveError::NoMatch(shortened(text))),
         1 => Ok(found.remove(0)),
         several => Err(ResolveError::Ambiguous(several)),
+    }
+}
+
+/// As much of a text as may be a UUID: `--uuid-file` may have named any file.
+fn shortened(text: &str) -> String {
+    const LENGTH: usize = 36;
+    match text.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -278,15 +300,7 @@ pub fn all(pods: &PodsDir) -> Result<(Vec<Observed>, Vec<ObserveError>), SysErro
 /// # Errors
 /// When the pod can't be looked at.
 pub fn wait_exited(pods: &PodsDir, uuid: &PodUuid, deadline: Option<Instant>) -> Result<bool, ObserveError> {
-    wait(pods, uuid, deadline, |observed| match observed.state {
-        State::Embryo | State::Preparing | State::Prepared | State::Running => false,
-        State::AbortedPrepare
-        | State::Deleting
-        | State::ExitedDeleting
-        | State::Exited
-        | State::ExitedGarbage
-        | State::Garbage => true,
-    })
+    wait(pods, uuid, deadline, |observed| !observed.state.runs_or_will_run())
 }
 
 /// Waits until the pod is ready, or can't become ready any more; false when `deadline` passed first.
@@ -294,16 +308,7 @@ pub fn wait_exited(pods: &PodsDir, uuid: &PodUuid, deadline: Option<Instant>) ->
 /// # Errors
 /// When the pod can't be looked at.
 pub fn wait_ready(pods: &PodsDir, uuid: &PodUuid, deadline: Option<Instant>) -> Result<bool, ObserveError> {
-    wait(pods, uuid, deadline, |observed| match observed.state {
-        State::Embryo | State::Preparing | State::Prepared => false,
-        State::Running => observed.is_ready(),
-        State::AbortedPrepare
-        | State::Deleting
-        | State::ExitedDeleting
-        | State::Exited
-        | State::ExitedGarbage
-        | State::Garbage => true,
-    })
+    wait(pods, uuid, deadline, |observed| observed.is_ready() || !observed.state.runs_or_will_run())
 }
 
 fn wait(
@@ -458,6 +463,19 @@ pub fn images_in_use(pods: &PodsDir) -> Result<std::collections::BTreeSet<ImageI
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_uuid_is_shown_on_one_line_and_not_whole() {
+        let data = tempfile::tempdir().unwrap();
+        let pods = PodsDir::new(data.path());
+        for (text, expected) in [
+            ("12ab", "no matches found for \"12ab\""),
+            ("root:x:0:0\nbin:x:1:1\u{1b}", "no matches found for \"root:x:0:0\\nbin:x:1:1\\u{1b}\""),
+            (&"y".repeat(50), &format!("no matches found for \"{}…\"", "y".repeat(36))),
+        ] {
+            assert_eq!(resolve(&pods, text).unwrap_err().to_string(), expected);
+        }
+    }
 
     #[test]
     fn a_pod_that_is_being_prepared_is_listed_without_apps_and_is_not_broken() {

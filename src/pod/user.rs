@@ -39,7 +39,7 @@ impl Principal {
 #[derive(Debug, thiserror::Error)]
 pub enum PrincipalError {
     /// Not in the table.
-    #[error("\"{text}\" {} not found", .principal.word())]
+    #[error("{text:?} {} not found", .principal.word())]
     NotFound {
         /// User or group.
         principal: Principal,

@@ -1,0 +1,187 @@
+//! The units of one app: itself, and the marks of how it ended.
+
+use super::{
+    UnitPlanError, app_unit_name, bare, dev_log_socket, failed_name, journal_socket, mark_unit, ok_name,
+};
+use crate::appc::capability as appc;
+use crate::stage1::inside::{FAILED, PROGRAM};
+use crate::stage1::plan::{AppSpec, KernelPaths, PodSpec, skeleton};
+use crate::stage1::status::STATUS_DIR;
+use crate::systemd::unit::exec::{Argument, Exec};
+use crate::systemd::unit::name::{CapabilitySet, VariableNames};
+use crate::systemd::unit::path::{Bind, BindPath, IfMissing, LiteralPath, RootPaths, UnitPath};
+use crate::systemd::unit::stream::StandardOutput;
+use crate::systemd::unit::value::{
+    Action, Bytes, Capability, CpuQuota, CpuWeight, Id, NotifyAccess, OomScoreAdjust, ServiceType, TimeSpan,
+};
+use crate::systemd::unit::{Setting, Unit, ValueError};
+use crate::systemd::unit_name::UnitName;
+
+/// How long an app may take to stop before it is killed.
+const STOP_TIMEOUT: TimeSpan = TimeSpan::seconds(10);
+
+pub(super) fn units(pod: &PodSpec, app: &AppSpec) -> Result<[Unit; 3], UnitPlanError> {
+    let refused = |error| match error {
+        UnitPlanError::Own(reason) => UnitPlanError::Value { app: app.name.clone(), reason },
+        other => other,
+    };
+    Ok([app_unit(pod, app)?, ok_unit(app).map_err(refused)?, failed_unit(app).map_err(refused)?])
+}
+
+fn app_unit(pod: &PodSpec, app: &AppSpec) -> Result<Unit, UnitPlanError> {
+    let refused = |reason| UnitPlanError::Value { app: app.name.clone(), reason };
+    let journal = [journal_socket()?, dev_log_socket()?];
+    let apps = UnitName::target("rkt-apps")?;
+    let after = journal.iter().cloned().chain([apps.clone()]).collect();
+    let settings =
+        sandbox(pod, app).and_then(|sandbox| Ok((process(app)?, limits(app)?, sandbox))).map_err(refused)?;
+    Ok(bare(app_unit_name(&app.name)?)
+        .with(Setting::Description(app.description.parse().map_err(refused)?))
+        .with(Setting::Requires(journal_socket()?.into()))
+        .with(Setting::Wants([apps, dev_log_socket()?].into()))
+        .with(Setting::After(after))
+        .with(Setting::OnFailure(failed_name(&app.name)?.into()))
+        .with(Setting::OnSuccess(ok_name(&app.name)?.into()))
+        .with_all(settings.0)
+        .with_all(settings.1)
+        .with_all(settings.2))
+}
+
+/// What is executed, as whom, with which streams.
+fn process(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
+    let argv = app.argv.iter().map(Argument::new).collect::<Result<Vec<_>, _>>()?;
+    let mut settings = vec![
+        Setting::Type(if app.notifies { ServiceType::Notify } else { ServiceType::Exec }),
+        Setting::ExecStart(Exec::with_argv(&app.program, argv)?),
+        Setting::WorkingDirectory(UnitPath::new(&app.working_directory)?),
+        Setting::EnvironmentFile(LiteralPath::new(UnitPath::new(&format!(
+            "/{}/{}",
+            skeleton::ENV_DIR,
+            app.name
+        ))?)?),
+        Setting::UnsetEnvironment(unset_variables(app)?),
+        Setting::SyslogIdentifier(app.name.as_str().parse()?),
+        Setting::StandardOutput(StandardOutput::JournalAndConsole),
+        Setting::StandardError(StandardOutput::JournalAndConsole),
+        Setting::TimeoutStopSec(STOP_TIMEOUT),
+    ];
+    if app.notifies {
+        settings.push(Setting::NotifyAccess(NotifyAccess::Main));
+        settings.push(Setting::TimeoutStartSec(TimeSpan::INFINITY));
+    }
+    if app.user != 0 {
+        settings.push(Setting::User(Id::new(app.user)?));
+    }
+    // Always said: the user's own group is not used (spec pods.md 3.6).
+    settings.push(Setting::Group(Id::new(app.group)?));
+    let groups = app.supplementary_groups.iter().map(|gid| Id::new(*gid)).collect::<Result<_, _>>()?;
+    settings.push(Setting::SupplementaryGroups(groups));
+    Ok(settings)
+}
+
+/// Variables that the pod's systemd would add to the app's own.
+fn unset_variables(app: &AppSpec) -> Result<VariableNames, ValueError> {
+    const SYSTEMD_ADDS: [&str; 4] = ["LANG", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "TERM"];
+    let set = |name: &str| app.environment.iter().any(|(own, _)| own == name);
+    SYSTEMD_ADDS.into_iter().filter(|name| !set(name)).map(str::parse).collect()
+}
+
+fn limits(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
+    let mut settings = Vec::new();
+    if let Some(bytes) = app.memory_max {
+        settings.push(Setting::MemoryMax(Bytes::new(bytes)?));
+    }
+    if let Some(millicores) = app.cpu_millicores {
+        settings.push(Setting::CPUQuota(CpuQuota::from_millicores(millicores)?));
+    }
+    if let Some(weight) = app.cpu_weight {
+        settings.push(Setting::CPUWeight(CpuWeight::new(weight)?));
+    }
+    if let Some(adjust) = app.oom_score_adjust {
+        settings.push(Setting::OOMScoreAdjust(OomScoreAdjust::new(adjust)?));
+    }
+    Ok(settings)
+}
+
+/// What the app sees and may do.
+fn sandbox(pod: &PodSpec, app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
+    let root = format!("/opt/stage2/{}/rootfs", app.name);
+    let path = UnitPath::new;
+    let bound = |text| path(text).and_then(BindPath::new);
+    let mut settings = vec![
+        Setting::RootDirectory(path(&root)?),
+        Setting::MountAPIVFS(true),
+        // MountAPIVFS would hide the image's /run, and on 252 leave /dev/log dangling.
+        Setting::BindPaths(Bind::new(bound(&format!("{root}/run"))?, bound("/run")?)),
+        Setting::BindReadOnlyPaths(Bind::same(bound("/run/systemd/journal")?)),
+    ];
+    if let Some(capabilities) = app.capabilities {
+        let named = capabilities.iter().map(|capability| capability.as_str().parse::<Capability>());
+        settings.push(Setting::CapabilityBoundingSet(named.collect::<Result<CapabilitySet, _>>()?));
+        // The pod's systemd has inheritable capabilities, which 257 hands on unless ambient ones are asked for. One that
+        // is outside of the bounding set is taken out of them again: what stays is an empty inheritable set.
+        let outside = appc::Capability::all().find(|capability| !capabilities.contains(*capability));
+        if let Some(outside) = outside {
+            let outside = outside.as_str().parse::<Capability>()?;
+            settings.push(Setting::AmbientCapabilities([outside].into_iter().collect()));
+        }
+    }
+    if app.no_new_privileges {
+        settings.push(Setting::NoNewPrivileges(true));
+    }
+    if pod.kernel_paths == KernelPaths::Protected {
+        settings.extend([
+            // Without these a root app on 252 writes core_pattern, and is root on the host.
+            Setting::ProtectKernelTunables(true),
+            Setting::ProtectControlGroups(true),
+            Setting::ProtectKernelLogs(true),
+            Setting::InaccessiblePaths(hidden_paths()?),
+            // The one file system of an app on which a device node that it makes could be opened.
+            Setting::ReadOnlyPaths([path("/dev")?].into_iter().collect()),
+            Setting::ReadWritePaths(
+                [path("/dev/shm")?, path("/dev/pts")?, path("/dev/mqueue")?].into_iter().collect(),
+            ),
+        ]);
+    }
+    if app.read_only_root {
+        settings.push(Setting::ReadOnlyPaths([path("/")?].into_iter().collect()));
+    }
+    Ok(settings)
+}
+
+/// What no app has a use for (spec pods.md 3.9); what this kernel has not is left out.
+fn hidden_paths() -> Result<RootPaths, ValueError> {
+    const HIDDEN: [&str; 10] = [
+        "/proc/config.gz",
+        "/proc/kallsyms",
+        "/proc/kcore",
+        "/proc/kmem",
+        "/proc/mem",
+        "/proc/sched_debug",
+        "/sys/firmware",
+        "/sys/hypervisor",
+        "/sys/module",
+        "/sys/power",
+    ];
+    HIDDEN.into_iter().map(|path| Ok((IfMissing::Skip, UnitPath::new(path)?))).collect()
+}
+
+/// The mark of an app that ended well: systemd makes the FIFO itself, nothing is forked.
+fn ok_unit(app: &AppSpec) -> Result<Unit, UnitPlanError> {
+    let mark = UnitPath::new(&format!("/{STATUS_DIR}/{}.ok", app.name))?;
+    mark_unit(ok_name(&app.name)?, mark)
+}
+
+/// The record of an app that failed: it runs on failure only, and ends the pod.
+fn failed_unit(app: &AppSpec) -> Result<Unit, UnitPlanError> {
+    let words = [FAILED, app.name.as_str(), &app.program, &app.working_directory];
+    let arguments = words.into_iter().map(Argument::new).collect::<Result<Vec<_>, _>>()?;
+    Ok(bare(failed_name(&app.name)?)
+        .with(Setting::FailureAction(Action::Exit))
+        .with(Setting::SuccessAction(Action::Exit))
+        .with(Setting::Type(ServiceType::Oneshot))
+        .with(Setting::ExecStart(Exec::new(PROGRAM, arguments)?))
+        .with(Setting::SyslogIdentifier(app.name.as_str().parse()?))
+        .with(Setting::StandardOutput(StandardOutput::JournalAndConsole))
+        .with(Setting::StandardError(StandardOutput::JournalAndConsole)))
+}

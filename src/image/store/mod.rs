@@ -354,10 +354,36 @@ impl Store {
     /// # Errors
     /// When the image isn't there, or its manifest can't be read.
     pub fn manifest_bytes(&self, id: &ImageId) -> Result<Vec<u8>, StoreError> {
-        let dir = self.open_image(id)?;
-        match read_at(&dir, MANIFEST, MANIFEST_LIMIT) {
-            Ok((bytes, _)) => Ok(bytes),
-            Err(cause) => Err(self.damaged(id, MANIFEST, cause)),
+        let (bytes, _) = self.in_image(id, MANIFEST, |dir| read_at(dir, MANIFEST, MANIFEST_LIMIT))?;
+        Ok(bytes)
+    }
+
+    /// Does `step` with the file `name` in the directory of an image.
+    ///
+    /// An import of the same image puts a new directory in the place of the one that was opened here, and removes that:
+    /// then the step is done with the new one.
+    fn in_image<T>(
+        &self,
+        id: &ImageId,
+        name: &str,
+        step: impl Fn(&OwnedFd) -> Result<T, Errno>,
+    ) -> Result<T, StoreError> {
+        loop {
+            let dir = self.open_image(id)?;
+            match step(&dir) {
+                Err(Errno::NOENT) if !self.is_still_at(&dir, id) => {}
+                other => return other.map_err(|cause| self.damaged(id, name, cause)),
+            }
+        }
+    }
+
+    /// Whether `dir` is the directory of the image, not one that was replaced since.
+    fn is_still_at(&self, dir: &OwnedFd, id: &ImageId) -> bool {
+        let there = rustix::fs::stat(self.image_dir(id));
+        match (rustix::fs::fstat(dir), there) {
+            (Ok(held), Ok(there)) => (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino),
+            // Opening it again tells why not.
+            _ => false,
         }
     }
 
@@ -366,19 +392,19 @@ impl Store {
     /// # Errors
     /// When the image isn't there or can't be opened, or has no record.
     pub fn used(&self, id: &ImageId) -> Result<(), StoreError> {
-        let dir = self.open_image(id)?;
         let now = rustix::fs::Timestamps {
             last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
             last_modification: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
         };
-        match rustix::fs::utimensat(&dir, RECORD, &now, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(()) => Ok(()),
-            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
-                log::debug!("the use of image {id} can't be noted");
-                Ok(())
+        self.in_image(id, RECORD, |dir| {
+            match rustix::fs::utimensat(dir, RECORD, &now, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
+                    log::debug!("the use of image {id} can't be noted");
+                    Ok(())
+                }
+                other => other,
             }
-            Err(cause) => Err(self.damaged(id, RECORD, cause)),
-        }
+        })
     }
 
     fn open_image(&self, id: &ImageId) -> Result<OwnedFd, StoreError> {
@@ -396,8 +422,7 @@ impl Store {
 
     /// Opens the blob of an image, to be hashed by who reads it.
     fn open_blob(&self, id: &ImageId) -> Result<File, StoreError> {
-        let dir = self.open_image(id)?;
-        open_regular_at(&dir, BLOB).map_err(|cause| self.damaged(id, BLOB, cause))
+        self.in_image(id, BLOB, |dir| open_regular_at(dir, BLOB))
     }
 
     fn damaged(&self, id: &ImageId, name: &str, cause: Errno) -> StoreError {

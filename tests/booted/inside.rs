@@ -385,3 +385,25 @@ fn limits_of_an_app_and_of_the_pod_are_set_where_systemd_shows_them() {
         "run: --cpu=500 is more than this host's {processors} CPUs and is read as 500 thousandths of one: --cpu=500m\n"
     ));
 }
+
+#[test]
+fn an_app_with_more_rights_than_were_asked_for_ends_its_pod() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    let ended = shell_app(pods.rkt("prepare"), "app", "sleep 1000").end();
+    ended.expect_code(0);
+    let uuid = ended.stdout.trim();
+
+    // What systemd does with a setting that it can't parse: it starts the app without it.
+    let unit = pods.data().join(format!("pods/prepared/{uuid}/stage1/rootfs/etc/systemd/system/app.service"));
+    let text = std::fs::read_to_string(&unit).expect("the app's unit");
+    let spoilt = text.replace("CapabilityBoundingSet=CAP_", "CapabilityBoundingSett=CAP_");
+    assert_ne!(spoilt, text);
+    std::fs::write(&unit, spoilt).expect("the unit can be written");
+
+    let ended = pods.rkt("run-prepared --net=none").arg(uuid).end();
+    ended.expect_code(254);
+    let said = said_by(&ended.stdout, "rkt");
+    let start = "rkt: the pod is ended, an app has more rights than were asked for: app.service: its processes may have";
+    assert!(said.len() == 1 && said[0].starts_with(start), "{said:?}");
+}

@@ -14,9 +14,11 @@ use crate::appc::pod_uuid::PodUuid;
 use crate::os::{Hint, SysError, cgroup, file};
 use crate::stage1::plan::nspawn;
 use crate::stage1::{journal, leftover};
+use crate::systemd::bus::{BusError, SystemBus};
+use crate::systemd::unit_name::UnitNameError;
 
-/// How long the processes of a killed pod may take to vanish.
-const PAYLOAD_WAIT: Duration = Duration::from_secs(10);
+/// How long the processes of a killed pod may take to vanish: its apps have 10 s from its systemd, and that some more.
+const PAYLOAD_WAIT: Duration = Duration::from_secs(15);
 
 /// Why a pod was not removed.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +29,12 @@ pub enum GcError {
     /// A move or a deletion was refused.
     #[error(transparent)]
     Move(#[from] MoveError),
+    /// Its scope can't be ended.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// A name that systemd does not take.
+    #[error(transparent)]
+    Name(#[from] UnitNameError),
     /// The kernel refused a step.
     #[error(transparent)]
     Sys(#[from] SysError),
@@ -37,6 +45,8 @@ impl Hint for GcError {
         match self {
             Self::Busy(uuid) => Some(format!("`machinectl terminate rkt-{uuid}` ends them")),
             Self::Move(error) => error.hint(),
+            Self::Bus(error) => error.hint(),
+            Self::Name(_) => None,
             Self::Sys(error) => error.hint(),
         }
     }
@@ -162,18 +172,23 @@ pub fn delete(pod: Pod<Ended>) -> Result<(), GcError> {
     Ok(pod.remove()?)
 }
 
+/// Waits until the pod's scope has no processes and systemd has no scope.
 fn wait_for_payload(pod: &Pod<Ended>) -> Result<(), GcError> {
-    match file::read_text(&pod.paths().cgroup()) {
+    let group = match file::read_text(&pod.paths().cgroup()) {
+        Ok(group) if group.trim().ends_with(".scope") => group.trim().to_owned(),
         // A service's group is the next pod's as well: systemd ends all of it before it starts the service again.
-        Ok(group) if group.trim().ends_with(".scope") => {
-            if cgroup::wait_empty(group.trim(), Instant::now() + PAYLOAD_WAIT) {
-                Ok(())
-            } else {
-                Err(GcError::Busy(*pod.uuid()))
-            }
-        }
-        _ => Ok(()),
+        Ok(_) => return Ok(()),
+        // The supervisor may have been killed between the request for its scope and the note of it.
+        Err(_) => format!("/machine.slice/{}", nspawn::scope_name(pod.uuid())?),
+    };
+    if !cgroup::wait_empty(&group, Instant::now() + PAYLOAD_WAIT) {
+        return Err(GcError::Busy(*pod.uuid()));
     }
+    if cgroup::path(&group).exists() {
+        // Most often systemd is just about to remove it.
+        SystemBus::connect()?.stop_scope(&nspawn::scope_name(pod.uuid())?)?;
+    }
+    Ok(())
 }
 
 enum Clock {

@@ -14,7 +14,7 @@ use crate::stage1::journal;
 use crate::stage1::plan::HostName;
 use crate::stage1::plan::nspawn::{self, NSPAWN, Registration, Start};
 use crate::systemd::bus::{BusError, Devices, Machined, ScopeRequest, SystemBus};
-use crate::systemd::unit_name::{UnitName, UnitNameError};
+use crate::systemd::unit_name::UnitNameError;
 
 /// What a pod's systemd and journald watch files with.
 const INOTIFY_INSTANCES: usize = 3;
@@ -271,9 +271,8 @@ fn own_service(systemd_exec_pid: Option<&str>) -> Result<Option<String>, SysErro
 
 fn scope<P: Startable>(pod: &Pod<P>, request: &StartRequest) -> Result<ScopeRequest, UnitNameError> {
     let uuid = pod.uuid();
-    let machine = nspawn::machine_name(uuid);
     Ok(ScopeRequest {
-        unit: UnitName::machine_scope(&machine)?,
+        unit: nspawn::scope_name(uuid)?,
         description: format!("rkt pod {uuid}"),
         pid: std::process::id(),
         devices: if pod.paths().kernel_paths_open().exists() { Devices::Any } else { Devices::Usual },

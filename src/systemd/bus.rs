@@ -44,6 +44,8 @@ trait Manager {
         auxiliary: &[(&str, Vec<(&str, Variant<'_>)>)],
     ) -> zbus::Result<OwnedObjectPath>;
 
+    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
 
@@ -91,6 +93,14 @@ pub enum BusError {
         /// systemd's words.
         reason: String,
     },
+    /// systemd refused or failed to end the scope.
+    #[error("systemd did not stop {unit}: {reason}")]
+    Stop {
+        /// The scope's name.
+        unit: UnitName,
+        /// systemd's words.
+        reason: String,
+    },
 }
 
 impl Hint for BusError {
@@ -99,7 +109,7 @@ impl Hint for BusError {
             Self::NotBooted => "run rkt on a machine, or in a container, whose process 1 is systemd".into(),
             Self::NoBus(_) => "start the bus with `systemctl start dbus.socket`, then try again".into(),
             Self::TooOld { .. } => "upgrade systemd, then restart the machine".into(),
-            Self::Scope { unit, .. } => {
+            Self::Scope { unit, .. } | Self::Stop { unit, .. } => {
                 format!("`systemctl status {unit}` and `journalctl -b -u {unit}` tell more")
             }
         })
@@ -272,17 +282,45 @@ impl SystemBus {
             properties.push(("CPUQuotaPerSecUSec", quota.into()));
         }
         let job = manager.start_transient_unit(scope.unit.as_ref(), "fail", &properties, &[]).await?;
-        while let Some(signal) = removed.next().await {
-            let ended = signal.args()?;
-            if *ended.job() == job {
-                return match ended.result().as_str() {
-                    "done" => Ok(()),
-                    other => Err(zbus::Error::Failure(format!("its start job ended with {other:?}"))),
-                };
-            }
-        }
-        Err(zbus::Error::Failure("the bus closed the connection".into()))
+        ended(&mut removed, &job).await
     }
+
+    /// Ends a scope that has no processes any more, if it is there.
+    ///
+    /// systemd learns from the kernel when a scope becomes empty. Of one that never had a living process, since that was
+    /// killed while systemd made the scope, it learns nothing, and keeps it for ever.
+    ///
+    /// # Errors
+    /// When systemd refuses or does not answer in time.
+    pub fn stop_scope(&self, unit: &UnitName) -> Result<(), BusError> {
+        let stopped = async {
+            let manager = self.manager().await?;
+            let mut removed = manager.receive_job_removed().await?;
+            let job = manager.stop_unit(unit.as_ref(), "fail").await?;
+            ended(&mut removed, &job).await
+        };
+        match self.runtime.block_on(within(stopped)) {
+            Err(zbus::Error::MethodError(name, ..)) if *name == NO_SUCH_UNIT => Ok(()),
+            answer => answer.map_err(|cause| BusError::Stop { unit: unit.clone(), reason: reason(&cause) }),
+        }
+    }
+}
+
+/// What systemd says of a unit that is not loaded.
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+
+/// Waits for the end of `job`.
+async fn ended(removed: &mut JobRemovedStream, job: &OwnedObjectPath) -> zbus::Result<()> {
+    while let Some(signal) = removed.next().await {
+        let ended = signal.args()?;
+        if ended.job() == job {
+            return match ended.result().as_str() {
+                "done" => Ok(()),
+                other => Err(zbus::Error::Failure(format!("its job ended with {other:?}"))),
+            };
+        }
+    }
+    Err(zbus::Error::Failure("the bus closed the connection".into()))
 }
 
 async fn within<T>(call: impl Future<Output = zbus::Result<T>>) -> zbus::Result<T> {

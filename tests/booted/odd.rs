@@ -1,8 +1,8 @@
 //! Pods where something is odd that users do have: a umask, exported shell functions, long names, any data directory.
 
 use crate::host::Host;
-use crate::pod::{Pods, said_by, shell_app, shell_image};
-use crate::support::Run;
+use crate::pod::{Pods, said_by, scope, shell_app, shell_image};
+use crate::support::{Run, wait};
 
 /// The arguments of `rkt run` for a line of a shell.
 const SHELL: [&str; 5] = ["--name=app", "--exec=/bin/sh", "--user=1000", "--", "-c"];
@@ -80,4 +80,30 @@ fn an_app_has_a_name_of_92_characters_and_no_more() {
              run: hint: give it a shorter name with --name\n"
         )
     );
+}
+
+/// systemd takes a process that was killed a moment ago into the scope that it makes, and never hears of its end.
+#[test]
+fn the_scope_of_a_pod_that_was_killed_while_systemd_made_it_is_collected() {
+    let host = Host::take();
+    let pods = Pods::new();
+    let uuid = pods.rkt("prepare").arg(shell_image()).arg("--exec=/bin/true").stdout().trim().to_owned();
+    let unit = scope(&uuid);
+    let mut killed = std::process::Command::new("/bin/true").spawn().expect("a process");
+    let pid = killed.id().to_string();
+    wait::until("the process is a zombie", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+        if stat.contains(") Z ") { Ok(()) } else { Err(stat) }
+    });
+    let manager = "org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager";
+    let busctl = Run::new("busctl").arg("call").args(manager.split(' '));
+    let started = busctl.args(["StartTransientUnit", "ssa(sv)a(sa(sv))", &unit, "fail", "3"]);
+    let started = started.args(["PIDs", "au", "1", &pid, "Slice", "s", "machine.slice"]);
+    started.args(["Delegate", "b", "true", "0"]).end().expect_code(0);
+    let state = || host.unit_property(&unit, "ActiveState");
+    wait::until("the scope is there", || if state() == "active" { Ok(()) } else { Err(state()) });
+    killed.wait().expect("it has ended");
+
+    pods.rkt("gc --grace-period=0s --expire-prepared=0s").end().expect_code(0);
+    assert_eq!(state(), "inactive");
 }

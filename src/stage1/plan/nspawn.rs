@@ -7,6 +7,7 @@ use super::skeleton::NO_GENERATORS;
 use crate::appc::pod_uuid::PodUuid;
 use crate::os::process::Program;
 use crate::stage1::inside::PROGRAM;
+use crate::systemd::unit_name::{UnitName, UnitNameError};
 
 /// Where systemd-nspawn is, on every distribution with a merged /usr.
 pub const NSPAWN: &str = "/usr/bin/systemd-nspawn";
@@ -82,6 +83,14 @@ pub fn program(start: &Start<'_>) -> Program {
 /// The name by which machined and the journal know the pod (spec pods.md 3.4).
 pub fn machine_name(uuid: &PodUuid) -> String {
     format!("rkt-{uuid}")
+}
+
+/// The scope that the pod's processes are in, unless a service has started it.
+///
+/// # Errors
+/// Never: the name has a length of its own.
+pub fn scope_name(uuid: &PodUuid) -> Result<UnitName, UnitNameError> {
+    UnitName::machine_scope(&machine_name(uuid))
 }
 
 /// Made from nothing: nspawn hands parts of its own environment on.

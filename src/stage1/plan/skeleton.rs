@@ -9,8 +9,8 @@ use crate::stage1::status::STATUS_DIR;
 
 /// Where the environments of apps are, one file an app.
 pub(super) const ENV_DIR: &str = "rkt/env";
-/// An empty directory in the place of systemd's generators.
-pub(super) const NO_GENERATORS: &str = "/rkt/empty";
+/// The place of systemd's generators, where nothing is: for an empty directory systemd would fork all the same.
+pub(super) const NO_GENERATORS: &str = "/rkt/no-generators";
 /// The bus configuration: root only.
 pub(super) const DBUS_CONFIG: &str = "/rkt/dbus.conf";
 /// Size of a journal file and of the whole journal of a pod; the default cap would be 4 GB a pod.
@@ -74,7 +74,6 @@ pub(super) fn entries(pod: &PodSpec) -> Vec<Entry> {
         "opt",
         "opt/stage2",
         "rkt",
-        "rkt/empty",
         STATUS_DIR,
         "var",
         "var/log",

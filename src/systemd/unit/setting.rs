@@ -13,9 +13,9 @@ use super::name::{
 use super::path::{Bind, DeviceRule, ListenPath, LiteralPath, Paths, RootPaths, UnitPath};
 use super::stream::{ListenAddress, StandardInput, StandardOutput};
 use super::value::{
-    Action, Architectures, Bytes, CollectMode, CpuQuota, CpuWeight, DescriptorCount, DevicePolicy,
-    ExitStatus, Id, Ids, KillMode, Mode, MountPropagation, NotifyAccess, OomScoreAdjust, Restart,
-    ServiceType, TaskCount, TimeSpan, Value,
+    Action, Architectures, Bytes, CleanSignal, CollectMode, CpuQuota, CpuWeight, DescriptorCount,
+    DevicePolicy, ExitStatus, Id, Ids, KillMode, Mode, MountPropagation, NotifyAccess, OomScoreAdjust,
+    Restart, ServiceType, TaskCount, TimeSpan, Value,
 };
 use crate::systemd::unit_name::{UnitKind, UnitName};
 
@@ -109,6 +109,7 @@ settings! {
         many ExecStop(Exec),
         many ExecStopPost(Exec),
         one RemainAfterExit(bool),
+        many SuccessExitStatus(CleanSignal),
         one Restart(Restart),
         one RestartSec(TimeSpan),
         one TimeoutStartSec(TimeSpan),

@@ -12,7 +12,7 @@ use super::path::{
 };
 use super::stream::{ListenAddress, StandardInput, StandardOutput};
 use super::value::{
-    Action, Architectures, Bytes, Capability, CollectMode, CpuQuota, CpuWeight, DescriptorCount,
+    Action, Architectures, Bytes, Capability, CleanSignal, CollectMode, CpuQuota, CpuWeight, DescriptorCount,
     DeviceAccess, DevicePolicy, ExitStatus, Id, KillMode, Mode, MountPropagation, NotifyAccess,
     OomScoreAdjust, Restart, ServiceType, TaskCount, TimeSpan,
 };
@@ -166,6 +166,7 @@ fn every_service_setting() -> Unit {
         Setting::ExecStop(exec()),
         Setting::ExecStopPost(exec()),
         Setting::RemainAfterExit(true),
+        Setting::SuccessExitStatus(CleanSignal::Term),
         Setting::Restart(Restart::OnFailure),
         Setting::RestartSec(TimeSpan::new(Duration::from_millis(1500))),
         Setting::TimeoutStartSec(TimeSpan::INFINITY),

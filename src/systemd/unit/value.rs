@@ -105,6 +105,8 @@ keywords! {
         Poweroff = "poweroff", PoweroffForce = "poweroff-force", PoweroffImmediate = "poweroff-immediate",
         Exit = "exit", ExitForce = "exit-force",
     }
+    /// A signal by which a process may end without having failed (`SuccessExitStatus=`, systemd.service(5)).
+    CleanSignal "signal" { Term = "SIGTERM", }
     /// Which devices a unit may open beside those that it names (systemd.resource-control(5), `DevicePolicy=`).
     DevicePolicy "device policy" { Auto = "auto", Closed = "closed", Strict = "strict", }
     /// What may be done with a device (systemd.resource-control(5), `DeviceAllow=`).

@@ -8,8 +8,8 @@ use crate::systemd::unit::exec::{Argument, Exec, OnFailure};
 use crate::systemd::unit::path::{ListenPath, UnitPath};
 use crate::systemd::unit::stream::{ListenAddress, StandardInput, StandardOutput};
 use crate::systemd::unit::value::{
-    Action, Bytes, DescriptorCount, KillMode, Mode, NotifyAccess, OomScoreAdjust, Restart, ServiceType,
-    TimeSpan,
+    Action, Bytes, CleanSignal, DescriptorCount, KillMode, Mode, NotifyAccess, OomScoreAdjust, Restart,
+    ServiceType, TimeSpan,
 };
 use crate::systemd::unit::{Setting, Unit};
 use crate::systemd::unit_name::{UnitKind, UnitName};
@@ -60,12 +60,15 @@ fn apps_target() -> Result<Unit, UnitPlanError> {
 }
 
 /// Compares the apps' rights with what was asked, as soon as they have started; more ends the pod.
+///
+/// It waits for a journald that is just starting, so that it comes behind what an app of a moment needs to end.
 fn verify_unit(apps: &[UnitName]) -> Result<Unit, UnitPlanError> {
     Ok(bare(UnitName::service("rkt-verify")?)
-        .with(Setting::After(apps.iter().cloned().collect()))
+        .with(Setting::After(apps.iter().cloned().chain([UnitName::service("systemd-journald")?]).collect()))
         .with(Setting::FailureAction(Action::Exit))
         .with(Setting::Type(ServiceType::Oneshot))
         .with(Setting::ExecStart(Exec::new(PROGRAM, [Argument::new(VERIFY)?])?))
+        .with(Setting::SuccessExitStatus(CleanSignal::Term))
         .with(Setting::SyslogIdentifier("rkt".parse()?))
         .with(Setting::StandardOutput(StandardOutput::JournalAndConsole))
         .with(Setting::StandardError(StandardOutput::JournalAndConsole)))
@@ -91,8 +94,9 @@ fn exit_units(pod: &PodSpec, apps: &[UnitName]) -> Result<[Unit; 3], UnitPlanErr
     let stopping = mark_unit(UnitName::socket("rkt-stopping")?, UnitPath::new(&format!("/{STOPPING}"))?)?;
     let mut after: Vec<UnitName> = apps.to_vec();
     after.push(journald.clone());
-    // The check of a pod whose apps end at once is not cut off.
-    after.push(UnitName::service("rkt-verify")?);
+    // Apps that have ended have no rights any more: their comparison is given up.
+    let verify = UnitName::service("rkt-verify")?;
+    after.push(verify.clone());
     for app in &pod.apps {
         after.push(failed_name(&app.name)?);
     }
@@ -103,7 +107,7 @@ fn exit_units(pod: &PodSpec, apps: &[UnitName]) -> Result<[Unit; 3], UnitPlanErr
         .with(Setting::After(exit.clone().into()));
     let service = bare(exit)
         .with(Setting::Wants(journald.into()))
-        .with(Setting::Conflicts(apps.iter().cloned().collect()))
+        .with(Setting::Conflicts(apps.iter().cloned().chain([verify]).collect()))
         .with(Setting::After(after.into_iter().collect()))
         .with(Setting::SuccessAction(Action::ExitForce))
         .with(Setting::Type(ServiceType::Oneshot));

@@ -158,7 +158,8 @@ fn mark(pod: Pod<Ended>) -> Result<(), GcError> {
     wait_for_payload(&pod)?;
     let uuid = *pod.uuid();
     let marked = pod.mark()?;
-    Ok(journal::link(&uuid, &marked.stage1_root())?)
+    journal::Link::make(&uuid, &marked.stage1_root())?.keep();
+    Ok(())
 }
 
 /// Deletes a held pod with everything it still holds on the host.

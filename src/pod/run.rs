@@ -230,7 +230,7 @@ fn launch<P: Startable>(
     let paths = running.paths();
     let stage1_root = paths.stage1_root();
     let hostname = hostname(&stage1_root)?;
-    journal::link(running.uuid(), &stage1_root)?;
+    let _removed_if_this_fails = journal::Link::make(running.uuid(), &stage1_root)?;
     let program = nspawn::program(&Start {
         uuid: running.uuid(),
         stage1_root: &stage1_root,
@@ -245,10 +245,7 @@ fn launch<P: Startable>(
         return Err(RunError::Interrupted);
     }
     log::debug!("executing {} {}", program.path.display(), program.args.join(" "));
-    let uuid = *running.uuid();
-    let error = running.hand_over(|lock| become_program(&program, lock));
-    journal::unlink(&uuid)?;
-    Err(error.into())
+    Err(running.hand_over(|lock| become_program(&program, lock)).into())
 }
 
 fn hostname(stage1_root: &Path) -> Result<String, SysError> {

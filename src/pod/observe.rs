@@ -131,8 +131,16 @@ impl Hint for ResolveError {
                 Some("`rkt list --full` shows the pods and their whole UUIDs".into())
             }
             Self::Ambiguous(_) => Some("give more digits; `rkt list --full` shows the whole UUIDs".into()),
-            Self::Sys(error) => error.hint(),
+            Self::Sys(error) => hint_of(error),
         }
+    }
+}
+
+/// The directories of pods are closed, also to the group that may fetch images: what is in them may be secret.
+fn hint_of(error: &SysError) -> Option<String> {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Some("only root may look at pods".into()),
+        _ => error.hint(),
     }
 }
 
@@ -159,7 +167,7 @@ impl Hint for ObserveError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Gone(_) => None,
-            Self::Sys(error) => error.hint(),
+            Self::Sys(error) => hint_of(error),
             Self::Manifest { uuid, .. } => Some(format!("`rkt rm {uuid}` removes it")),
         }
     }
@@ -275,7 +283,7 @@ pub fn pod(pods: &PodsDir, uuid: &PodUuid) -> Result<Observed, ObserveError> {
 ///
 /// # Errors
 /// When a directory of pods can't be read.
-pub fn all(pods: &PodsDir) -> Result<(Vec<Observed>, Vec<ObserveError>), SysError> {
+pub fn all(pods: &PodsDir) -> Result<(Vec<Observed>, Vec<ObserveError>), ObserveError> {
     let mut uuids = Vec::new();
     for place in Place::NAMED {
         uuids.extend(pods.uuids(place)?);
@@ -432,7 +440,8 @@ fn image_name(paths: &PodPaths, app: &AcName) -> Option<String> {
 /// When a directory of pods can't be read.
 pub fn trees_in_use(pods: &PodsDir) -> Result<std::collections::BTreeSet<TreeId>, SysError> {
     let mut in_use = std::collections::BTreeSet::new();
-    for place in Place::NAMED {
+    // In the order in which a pod moves, so that none is passed over; a start that failed moves one back to prepared.
+    for place in Place::NAMED.into_iter().chain([Place::Prepared]) {
         for uuid in pods.uuids(place)? {
             let apps = pods.pod(place, &uuid).join("appsinfo");
             for app in std::fs::read_dir(&apps).into_iter().flatten().flatten() {

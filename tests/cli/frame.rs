@@ -227,3 +227,27 @@ fn a_word_in_another_encoding_is_named() {
     let error = "run: error parsing app image arguments: \"x\\xFF\" is not valid UTF-8\n";
     world.rkt("run a --").arg(&odd).end().expect(254, "", error);
 }
+
+#[test]
+fn only_root_may_look_at_pods() {
+    let world = World::new();
+    std::fs::create_dir_all(world.path().join("data/pods/prepare")).unwrap();
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(world.path().join("data/pods"), closed).unwrap();
+    let path = world.path().join("data/pods/prepare");
+    for (line, what) in [
+        ("list", "list: problem listing pods"),
+        ("status 12", "status: problem retrieving pod"),
+        ("cat-manifest 12", "cat-manifest: problem retrieving pod"),
+    ] {
+        let command = line.split(' ').next().unwrap_or(line);
+        world.run_as_nobody(&format!("--dir=data {line}")).expect(
+            254,
+            "",
+            &format!(
+                "{what}: reading {}: Permission denied\n{command}: hint: only root may look at pods\n",
+                path.display()
+            ),
+        );
+    }
+}

@@ -88,6 +88,11 @@ pub enum RunError {
         "the pod runs in the service {0}, whose limits count: --cpu and --memory before the first image do nothing there"
     )]
     LimitsInService(String),
+    /// The pod's helper is rkt's own file.
+    #[error(
+        "the file of this rkt is not there any more: it was replaced or removed since the command was started"
+    )]
+    Replaced,
     /// The user does not want it any more.
     #[error("interrupted")]
     Interrupted,
@@ -112,6 +117,7 @@ impl Hint for RunError {
             Self::Bus(error) => error.hint(),
             Self::Move(error) => error.hint(),
             Self::Observe(error) => error.hint(),
+            Self::Replaced => Some("run the command again".into()),
             Self::Name(_) | Self::Interrupted => None,
             Self::Sys(error) => error.hint(),
         }
@@ -226,6 +232,9 @@ fn launch<P: Startable>(
     registration: Registration,
 ) -> Result<std::convert::Infallible, RunError> {
     let rkt = std::env::current_exe().map_err(SysError::on("looking at", "/proc/self/exe"))?;
+    if !rkt.exists() {
+        return Err(RunError::Replaced);
+    }
     let running = pod.into_running()?;
     let paths = running.paths();
     let stage1_root = paths.stage1_root();

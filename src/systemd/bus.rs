@@ -12,7 +12,7 @@ use zbus::OwnedObjectPath;
 use zbus::wire::Variant;
 
 use super::unit_name::UnitName;
-use crate::os::Hint;
+use crate::os::{Hint, cause_text};
 
 /// The oldest systemd that rkt runs with: the first with `MONITOR_*` variables, `OnSuccess=` and cgroup v2 in Debian 12.
 pub const OLDEST_SYSTEMD: u32 = 252;
@@ -169,7 +169,7 @@ impl SystemBus {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|cause| BusError::NoBus(cause.to_string()))?;
+            .map_err(|cause| BusError::NoBus(cause_text(&cause)))?;
         let connection = runtime
             .block_on(async { within(zbus::Connection::system()).await })
             .map_err(|cause| BusError::NoBus(reason(&cause)))?;

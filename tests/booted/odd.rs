@@ -107,3 +107,23 @@ fn the_scope_of_a_pod_that_was_killed_while_systemd_made_it_is_collected() {
     pods.rkt("gc --grace-period=0s --expire-prepared=0s").end().expect_code(0);
     assert_eq!(state(), "inactive");
 }
+
+#[test]
+fn a_run_whose_rkt_is_replaced_meanwhile_leaves_its_pod_prepared() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    let uuid = pods.rkt("prepare").arg(shell_image()).arg("--exec=/bin/true").stdout().trim().to_owned();
+    let copy = pods.path().join("rkt");
+    std::fs::copy(env!("CARGO_BIN_EXE_rkt"), &copy).expect("a copy of rkt");
+    // The shell executes a file that has no name any more, as that of a command is that an upgrade overtook.
+    let shell =
+        Run::new("/bin/bash").args(["-c", "exec 8<$1; rm $1; shift; exec /proc/self/fd/8 \"$@\"", "bash"]);
+    let run = shell.arg(&copy).arg("--dir").arg(pods.data()).args(["run-prepared", "--net=none", &uuid]);
+    run.end().expect(
+        254,
+        "",
+        "run-prepared: error starting the pod: the file of this rkt is not there any more: it was replaced or removed since the command was started\n\
+         run-prepared: hint: run the command again\n",
+    );
+    pods.rkt("run-prepared --net=none").arg(&uuid).end().expect_code(0);
+}

@@ -3,6 +3,7 @@
 //! Everything that can fail comes before the move to `run`, and is undone; after the move only execve(2) is left. The
 //! mounts are in a mount namespace of this process and end with it.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::lifecycle::{MoveError, Pod, Startable};
@@ -10,6 +11,7 @@ use super::observe::{self, ObserveError};
 use crate::image::store::{Store, TreeId};
 use crate::os::process::{ProcessId, become_program};
 use crate::os::{Hint, SysError, atomic, cgroup, file, inotify, interrupt, mount, ns};
+use crate::stage1::inside::PROGRAM;
 use crate::stage1::journal;
 use crate::stage1::plan::HostName;
 use crate::stage1::plan::nspawn::{self, NSPAWN, Registration, Start};
@@ -88,11 +90,6 @@ pub enum RunError {
         "the pod runs in the service {0}, whose limits count: --cpu and --memory before the first image do nothing there"
     )]
     LimitsInService(String),
-    /// The pod's helper is rkt's own file.
-    #[error(
-        "the file of this rkt is not there any more: it was replaced or removed since the command was started"
-    )]
-    Replaced,
     /// The user does not want it any more.
     #[error("interrupted")]
     Interrupted,
@@ -117,7 +114,6 @@ impl Hint for RunError {
             Self::Bus(error) => error.hint(),
             Self::Move(error) => error.hint(),
             Self::Observe(error) => error.hint(),
-            Self::Replaced => Some("run the command again".into()),
             Self::Name(_) | Self::Interrupted => None,
             Self::Sys(error) => error.hint(),
         }
@@ -231,10 +227,7 @@ fn launch<P: Startable>(
     request: &StartRequest,
     registration: Registration,
 ) -> Result<std::convert::Infallible, RunError> {
-    let rkt = std::env::current_exe().map_err(SysError::on("looking at", "/proc/self/exe"))?;
-    if !rkt.exists() {
-        return Err(RunError::Replaced);
-    }
+    let rkt = helper(&pod.paths().stage1_root())?;
     let running = pod.into_running()?;
     let paths = running.paths();
     let stage1_root = paths.stage1_root();
@@ -243,7 +236,7 @@ fn launch<P: Startable>(
     let program = nspawn::program(&Start {
         uuid: running.uuid(),
         stage1_root: &stage1_root,
-        rkt: &rkt,
+        rkt: rkt.as_deref(),
         hostname: &hostname,
         registration,
         notify_socket: request.notify_socket.as_deref(),
@@ -255,6 +248,23 @@ fn launch<P: Startable>(
     }
     log::debug!("executing {} {}", program.path.display(), program.args.join(" "));
     Err(running.hand_over(|lock| become_program(&program, lock)).into())
+}
+
+/// Where this very rkt is for the pod's units: its path, or `None` for a copy in the pod.
+///
+/// An upgrade may have replaced the file since the command was started, and a service with a file system view of its own
+/// has executed one whose path in that view is another.
+fn helper(stage1_root: &Path) -> Result<Option<PathBuf>, SysError> {
+    const OWN: &str = "/proc/self/exe";
+    let path = std::env::current_exe().map_err(SysError::on("looking at", OWN))?;
+    let place = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    let own = place(Path::new(OWN)).map_err(SysError::on("looking at", OWN))?;
+    if place(&path).is_ok_and(|there| there == own) {
+        return Ok(Some(path));
+    }
+    let copy = stage1_root.join(PROGRAM.trim_start_matches('/'));
+    std::fs::copy(OWN, &copy).map_err(SysError::on("copying rkt to", &copy))?;
+    Ok(None)
 }
 
 fn hostname(stage1_root: &Path) -> Result<String, SysError> {

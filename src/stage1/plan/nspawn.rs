@@ -28,8 +28,8 @@ pub struct Start<'a> {
     pub uuid: &'a PodUuid,
     /// The root of its systemd, on the host.
     pub stage1_root: &'a Path,
-    /// rkt's own file, which a unit of the pod executes.
-    pub rkt: &'a Path,
+    /// rkt's own file, which a unit of the pod executes; `None` when there is a copy in the pod.
+    pub rkt: Option<&'a Path>,
     /// The pod's host name.
     pub hostname: &'a str,
     /// Whether machined knows it.
@@ -65,7 +65,9 @@ pub fn program(start: &Start<'_>) -> Program {
         args.push("--capability=all".into());
     }
     args.push("--bind-ro=/usr".into());
-    args.push(format!("--bind-ro={}:{PROGRAM}", escaped(start.rkt)));
+    if let Some(rkt) = start.rkt {
+        args.push(format!("--bind-ro={}:{PROGRAM}", escaped(rkt)));
+    }
     // Only our own units: none of the host's, and no generator, which would cost more than the rest of the start.
     args.push("--setenv=SYSTEMD_UNIT_PATH=/etc/systemd/system".into());
     args.push(format!("--setenv=SYSTEMD_GENERATOR_PATH={NO_GENERATORS}"));

@@ -134,7 +134,7 @@ fn the_command_of_the_supervisor() {
     let start = Start {
         uuid: &uuid,
         stage1_root: Path::new("/var/lib/rkt/pods/run/UUID/stage1/rootfs"),
-        rkt: Path::new("/opt/a:b/rkt"),
+        rkt: Some(Path::new("/opt/a:b/rkt")),
         hostname: "web",
         registration: Registration::Unregistered,
         notify_socket: Some("/run/systemd/notify"),

@@ -157,9 +157,9 @@ pub fn start<P: Startable>(
     request: &StartRequest,
     notice: impl Fn(&str),
 ) -> RunError {
-    match ready(host, &pod, store, request, notice) {
+    match ready(host, &pod, store, request, &notice) {
         Err(error) => error,
-        Ok(registration) => match launch(pod, request, registration) {
+        Ok(registration) => match launch(pod, request, registration, &notice) {
             Ok(never) => match never {},
             Err(error) => error,
         },
@@ -226,13 +226,18 @@ fn launch<P: Startable>(
     pod: Pod<P>,
     request: &StartRequest,
     registration: Registration,
+    notice: impl Fn(&str),
 ) -> Result<std::convert::Infallible, RunError> {
     let rkt = helper(&pod.paths().stage1_root())?;
     let running = pod.into_running()?;
     let paths = running.paths();
     let stage1_root = paths.stage1_root();
     let hostname = hostname(&stage1_root)?;
-    let _removed_if_this_fails = journal::Link::make(running.uuid(), &stage1_root)?;
+    // Held, since it is removed if the rest fails. A service may see /var/log read-only; that is no reason not to run.
+    let link = journal::Link::make(running.uuid(), &stage1_root);
+    if let Err(error) = &link {
+        notice(&format!("{error}: journalctl will not find this pod by its machine"));
+    }
     let program = nspawn::program(&Start {
         uuid: running.uuid(),
         stage1_root: &stage1_root,

@@ -133,3 +133,20 @@ fn the_file_of_rkt_may_be_gone_or_out_of_sight_when_the_pod_starts() {
     let service = ["--quiet", "--wait", "--pipe", "--collect", "--property=PrivateMounts=yes", "--"];
     expect_told(Run::new("systemd-run").args(service).arg(env!("CARGO_BIN_EXE_rkt")));
 }
+
+#[test]
+fn a_service_that_may_not_write_to_the_host_s_journal_directory_runs_a_pod() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    let image = shell_image().to_str().expect("a path");
+    pods.rkt("fetch").arg(image).stdout();
+    let service = ["--quiet", "--wait", "--pipe", "--collect", "--property=ReadOnlyPaths=/var/log", "--"];
+    let run = Run::new("systemd-run").args(service).arg(env!("CARGO_BIN_EXE_rkt"));
+    let run = run.arg("--dir").arg(pods.data());
+    let run = run.args(["--insecure-options=image", "run", "--net=none", image, "--exec=/bin/sh"]);
+    let ended = run.args(["--name=app", "--", "-c", "echo here; exit 7"]).end();
+    ended.expect_code(7);
+    assert_eq!(said_by(&ended.stdout, "app"), ["here"]);
+    let notice = ": Read-only file system: journalctl will not find this pod by its machine\n";
+    assert!(ended.stderr.ends_with(notice), "{}", ended.stderr);
+}

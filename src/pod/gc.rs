@@ -156,9 +156,9 @@ fn each<T: FnMut(Event<'_>)>(
 /// Marks an exited pod; its journal stays where `journalctl -m` finds it.
 fn mark(pod: Pod<Ended>) -> Result<(), GcError> {
     wait_for_payload(&pod)?;
-    let uuid = *pod.uuid();
-    let marked = pod.mark()?;
-    journal::Link::make(&uuid, &marked.stage1_root())?.keep();
+    // Held until the link is made: another gc may delete the pod, link and all, as soon as it is free.
+    let pod = pod.mark()?;
+    journal::Link::make(pod.uuid(), &pod.paths().stage1_root())?.keep();
     Ok(())
 }
 

@@ -280,13 +280,13 @@ impl<P: Startable> Pod<P> {
 }
 
 impl Pod<Ended> {
-    /// Marks an exited pod: the grace period of gc counts from now.
+    /// Marks an exited pod, which stays held: the grace period of gc counts from now.
     ///
     /// # Errors
     /// When the move is refused.
-    pub fn mark(mut self) -> Result<PodPaths, MoveError> {
+    pub fn mark(mut self) -> Result<Self, MoveError> {
         self.rename(Place::ExitedGarbage)?;
-        Ok(self.paths())
+        Ok(self)
     }
 
     /// Moves the pod to the garbage, to be deleted by whoever comes next.
@@ -445,8 +445,13 @@ mod tests {
     fn an_ended_pod_is_marked_then_removed() {
         let (_data, pods) = pods();
         let uuid = pods.create().unwrap().into_prepared().unwrap();
-        pods.hold_ended(uuid, Place::Prepared).unwrap().expect("free").mark().unwrap();
+        let marked = pods.hold_ended(uuid, Place::Prepared).unwrap().expect("free").mark().unwrap();
         assert_eq!(where_is(&pods, &uuid), [Place::ExitedGarbage]);
+        assert!(
+            pods.hold_ended(uuid, Place::ExitedGarbage).unwrap().is_none(),
+            "it is held by who marked it"
+        );
+        drop(marked);
         pods.hold_ended(uuid, Place::ExitedGarbage).unwrap().expect("free").remove().unwrap();
         assert_eq!(where_is(&pods, &uuid), []);
     }

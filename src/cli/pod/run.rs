@@ -30,6 +30,7 @@ pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
         .map_err(|error| CliError::new("error setting up stage0").because(error))?
         .iter()
         .for_each(output::message);
+    wishes::tell_of_missing_network(&args.start);
     let error = run::start(host, pod, &store, &start, |text| output::message(text));
     Err(CliError::new("error starting the pod").because(error))
 }

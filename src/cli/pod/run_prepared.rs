@@ -21,6 +21,7 @@ pub fn run(args: RunPreparedFlags, ctx: &Context) -> Result<Exit, CliError> {
     let held = pods.hold_prepared(uuid).map_err(|error| CliError::new("cannot get pod").because(error))?;
     let Some(pod) = held else { return Err(CliError::new(format!("pod \"{uuid}\" is not prepared"))) };
     let store = Store::look(ctx.data_dir());
+    wishes::tell_of_missing_network(&args.start);
     let error = run::start(host, pod, &store, &start, |text| output::message(text));
     Err(CliError::new("error starting the pod").because(error))
 }

@@ -161,14 +161,17 @@ pub fn start_request(
     })
 }
 
+/// Tells whoever said nothing about networks that there is none, once it is sure that the pod starts.
+pub fn tell_of_missing_network(flags: &StartFlags) {
+    if *flags.net == Net::Unsaid {
+        output::message("this version has no networks yet: the pod starts as with --net=none");
+    }
+}
+
 fn network(net: &Net) -> Result<Network, CliError> {
     match net {
         Net::Host => Ok(Network::Host),
-        Net::None => Ok(Network::None),
-        Net::Unsaid => {
-            output::message("this version has no networks yet: the pod starts as with --net=none");
-            Ok(Network::None)
-        }
+        Net::None | Net::Unsaid => Ok(Network::None),
         Net::Named(nets) => {
             let names: Vec<&str> = nets.iter().map(|net| net.name.as_str()).collect();
             Err(CliError::new(format!("--net={} is not supported by this version yet", names.join(",")))

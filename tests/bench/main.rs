@@ -80,7 +80,7 @@ impl Bench {
         let aci = self.aci("hello", &root);
         let id = rkt(&many, &["--insecure-options=image", "fetch"]).arg(&aci).said();
         for _ in 0..MANY_PODS {
-            rkt(&many, &["prepare", "--net=none", &id]).said();
+            rkt(&many, &["prepare", &id]).said();
         }
         let [version, list_none, list_many] = self.measure(
             "small commands",

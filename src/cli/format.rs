@@ -1,5 +1,7 @@
 //! Times and sizes as people read them (spec cli.md 1.2.4, 1.3.2).
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 const MINUTE: i64 = 60;
@@ -8,6 +10,17 @@ const DAY: i64 = 24 * HOUR;
 const WEEK: i64 = 7 * DAY;
 const MONTH: i64 = 30 * DAY;
 const YEAR: i64 = 12 * MONTH;
+
+/// A time of the file system as jiff has it, bounded by what that can hold.
+pub fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or(if time < UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX })
+}
+
+/// Nanoseconds since the epoch, as JSON has them, bounded by what 64 bits can hold.
+pub fn nanoseconds(time: SystemTime) -> i64 {
+    let nanoseconds = timestamp(time).as_nanosecond();
+    i64::try_from(nanoseconds).unwrap_or(if nanoseconds < 0 { i64::MIN } else { i64::MAX })
+}
 
 /// Says how long ago a time was: `now`, `1 second ago`, `3 minutes ago`; `from now` if it is still to come.
 pub fn relative_time(time: Timestamp, now: Timestamp) -> String {

@@ -118,6 +118,11 @@ pub fn json(value: &impl Serialize, layout: Layout) {
     line(json_text(value, layout));
 }
 
+/// Writes a list as JSON to stdout; an empty one has always been `null` (spec cli.md 1.2.4, 1.3.2).
+pub fn json_list(list: &[impl Serialize], layout: Layout) {
+    json(&(!list.is_empty()).then_some(list), layout);
+}
+
 /// Renders a value as JSON.
 pub fn json_text(value: &impl Serialize, layout: Layout) -> String {
     let mut bytes = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::str::FromStr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -191,23 +191,17 @@ fn cell(field: Field, image: &ImageRecord, is_full: bool, now: Timestamp) -> Str
 }
 
 fn print_json(images: &[ImageRecord], layout: Layout) {
-    let nanoseconds = |time: SystemTime| match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |n| -n),
-    };
     let images: Vec<_> = images
         .iter()
         .map(|image| ImageJson {
             id: image.id,
             name: shown_name(image),
-            import_time: nanoseconds(image.imported),
-            last_used_time: nanoseconds(image.last_used),
+            import_time: format::nanoseconds(image.imported),
+            last_used_time: format::nanoseconds(image.last_used),
             size: image.size,
         })
         .collect();
-    // An empty list has always been `null`.
-    let images = (!images.is_empty()).then_some(images);
-    output::json(&images, layout);
+    output::json_list(&images, layout);
 }
 
 /// `NAME[:VERSION]`, without what a terminal would obey: labels are free text.

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::show::{PodJson, timestamp};
+use super::show::PodJson;
 use crate::cli::args::Format;
+use crate::cli::format::{self, timestamp};
 use crate::cli::output::{self, Layout, Table};
-use crate::cli::{CliError, Context, Exit, format};
+use crate::cli::{CliError, Context, Exit};
 use crate::pod::lifecycle::PodsDir;
 use crate::pod::observe::{self, Observed};
 
@@ -30,10 +31,8 @@ pub fn run(args: Args, ctx: &Context) -> Result<Exit, CliError> {
     let json: Vec<PodJson> = pods.iter().map(PodJson::new).collect();
     match args.format {
         Format::Text => print_table(&args, &pods),
-        Format::Json if json.is_empty() => output::line("null"),
-        Format::JsonPretty if json.is_empty() => output::line("null"),
-        Format::Json => output::json(&json, Layout::Compact),
-        Format::JsonPretty => output::json(&json, Layout::Pretty),
+        Format::Json => output::json_list(&json, Layout::Compact),
+        Format::JsonPretty => output::json_list(&json, Layout::Pretty),
     }
     broken.extend(pods.into_iter().filter_map(|pod| pod.apps.err()));
     output::error_block("listing pods", &broken);

@@ -2,12 +2,10 @@
 //!
 //! The JSON has its own structs, apart from what is on disk.
 
-use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use jiff::Timestamp;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
+use crate::cli::format::{nanoseconds, timestamp};
 use crate::pod::observe::{Observed, ObservedApp, State};
 
 /// A pod in JSON.
@@ -85,13 +83,4 @@ fn app_json(pod: &Observed, app: &ObservedApp) -> AppJson {
         user_annotations: app.user_annotations.iter().cloned().collect(),
         user_labels: app.user_labels.iter().cloned().collect(),
     }
-}
-
-/// A time of the file system as jiff has it, bounded by what that can hold.
-pub fn timestamp(time: SystemTime) -> Timestamp {
-    Timestamp::try_from(time).unwrap_or(if time < UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX })
-}
-
-fn nanoseconds(time: SystemTime) -> i64 {
-    i64::try_from(timestamp(time).as_nanosecond()).unwrap_or(i64::MAX)
 }

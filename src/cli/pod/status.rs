@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use super::show::{PodJson, timestamp};
+use super::show::PodJson;
 use super::target::{BesideFile, OnePod};
 use crate::cli::args::{self, Format, Period};
 use crate::cli::output::{self, Layout};
@@ -119,7 +119,7 @@ fn look(pods: &PodsDir, uuid: &crate::appc::pod_uuid::PodUuid) -> Result<Observe
 
 fn print(pod: &Observed) {
     output::line(format!("state={}", pod.state.as_str()));
-    let time = |time| format::full_time(timestamp(time));
+    let time = |time| format::full_time(format::timestamp(time));
     if let Some(created) = pod.created {
         output::line(format!("created={}", time(created)));
     }

@@ -3,6 +3,8 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 RELEASE ?= bookworm
+# Which build is installed: release or debug.
+BUILD ?= release
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
@@ -43,19 +45,19 @@ man:
 # Files under units/, dbus/ and packaging/ lie at the path that they will have; PREFIX takes the place of /usr.
 .PHONY: install
 install: man
-	install -D -m 755 $(TARGET_DIR)/release/rkt $(DESTDIR)$(PREFIX)/bin/rkt
+	install -D -m 755 $(TARGET_DIR)/$(BUILD)/rkt $(DESTDIR)$(PREFIX)/bin/rkt
 	ln -sfn rkt $(DESTDIR)$(PREFIX)/bin/acbuild
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 644 $(TARGET_DIR)/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
-	$(TARGET_DIR)/release/rkt completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/rkt
-	$(TARGET_DIR)/release/rkt completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_rkt
-	$(TARGET_DIR)/release/rkt completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/rkt.fish
+	$(TARGET_DIR)/$(BUILD)/rkt completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/rkt
+	$(TARGET_DIR)/$(BUILD)/rkt completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_rkt
+	$(TARGET_DIR)/$(BUILD)/rkt completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/rkt.fish
 	@set -e; for tree in units dbus packaging; do \
 		[ ! -d $$tree/usr ] || (cd $$tree/usr && find . -type f) | sed 's,^\./,,' | while read -r file; do \
-			install -v -D -m 644 $$tree/usr/$$file $(DESTDIR)$(PREFIX)/$$file; done; \
+			install -D -m 644 $$tree/usr/$$file $(DESTDIR)$(PREFIX)/$$file; done; \
 		[ ! -d $$tree/etc ] || (cd $$tree/etc && find . -type f) | sed 's,^\./,,' | while read -r file; do \
-			install -v -D -m 644 $$tree/etc/$$file $(DESTDIR)/etc/$$file; done; \
+			install -D -m 644 $$tree/etc/$$file $(DESTDIR)/etc/$$file; done; \
 	done
 
 .PHONY: fmt
@@ -65,7 +67,7 @@ fmt:
 .PHONY: clippy
 clippy:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --test booted --test bench --test crash -- -D warnings
+	$(CARGO) clippy --locked --test booted --test installed --test bench --test crash -- -D warnings
 
 # Takes down this project's labs that were killed half way, too; the cached root file systems stay.
 .PHONY: clean

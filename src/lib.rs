@@ -13,6 +13,7 @@
 pub mod appc;
 pub mod build;
 pub mod cli;
+pub mod config;
 #[cfg(test)]
 mod golden;
 pub mod image;

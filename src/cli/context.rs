@@ -4,9 +4,11 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::OnceLock,
 };
 
-use super::args::Directory;
+use super::{CliError, args::Directory};
+use crate::config::{self, Settings};
 
 /// The data directory when neither a flag nor the configuration names one.
 const DATA_DIR: &str = "/var/lib/rkt";
@@ -61,12 +63,25 @@ pub struct Context {
     pub local_config: PathBuf,
     /// The user's configuration, if asked for.
     pub user_config: Option<PathBuf>,
+    settings: OnceLock<Settings>,
+}
+
+/// Where the data directory comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataDir {
+    /// The flag, or its default, whatever the configuration says.
+    Flag,
+    /// The configuration, if it names one.
+    Configured,
 }
 
 impl Context {
     /// Makes the context that the global flags ask for.
-    pub fn new(flags: GlobalFlags) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When the configuration, which is read if the data directory may be in it, can't be had.
+    pub fn new(flags: GlobalFlags, data_dir: DataDir) -> Result<Self, CliError> {
+        let mut ctx = Self {
             data_dir: flags.dir.resolved(),
             debug: flags.debug,
             insecure: flags.insecure_options,
@@ -74,7 +89,28 @@ impl Context {
             system_config: flags.system_config.resolved(),
             local_config: flags.local_config.resolved(),
             user_config: flags.user_config.map(Directory::resolved),
+            settings: OnceLock::new(),
+        };
+        if data_dir == DataDir::Configured
+            && let Some(path) = &ctx.settings()?.paths.data
+        {
+            ctx.data_dir = path.canonicalize().unwrap_or_else(|_| path.clone());
         }
+        Ok(ctx)
+    }
+
+    /// Returns the configuration, reading it the first time.
+    ///
+    /// # Errors
+    /// When it can't be read or understood.
+    pub fn settings(&self) -> Result<&Settings, CliError> {
+        if let Some(settings) = self.settings.get() {
+            return Ok(settings);
+        }
+        let levels = [Some(&self.system_config), Some(&self.local_config), self.user_config.as_ref()];
+        let settings = config::load(levels.into_iter().flatten().map(PathBuf::as_path))
+            .map_err(|error| CliError::new("cannot get configuration").because(error))?;
+        Ok(self.settings.get_or_init(|| settings))
     }
 
     /// Returns the absolute path of the data directory, which may not exist yet.

@@ -6,6 +6,7 @@
 pub mod acbuild;
 pub mod args;
 pub mod complete;
+pub mod config;
 pub mod context;
 pub mod error;
 pub mod exit;
@@ -28,14 +29,14 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use self::{
-    context::GlobalFlags,
-    words::{BadWords, Invocation, Rules, Style, WordError},
-};
 pub use self::{
     context::{Context, Insecure, InsecureOptions},
     error::CliError,
     exit::Exit,
+};
+use self::{
+    context::{DataDir, GlobalFlags},
+    words::{BadWords, Invocation, Rules, Style, WordError},
 };
 
 /// The pod runtime for people who run their machines with systemd
@@ -55,6 +56,7 @@ struct Rkt {
 enum RktCommand {
     CatManifest(pod::cat_manifest::Args),
     Completion(complete::Args),
+    Config(config::Args),
     Gc(pod::gc::Args),
     Fetch(pod_flags::FetchCommandFlags),
     /// Show a list of commands or get help for one command
@@ -81,6 +83,7 @@ impl RktCommand {
         match self {
             Self::CatManifest(args) => pod::cat_manifest::run(args, ctx),
             Self::Completion(args) => complete::run(args, ctx),
+            Self::Config(args) => config::run(&args, ctx),
             Self::Gc(args) => pod::gc::run(args, ctx),
             Self::Fetch(args) => fetch::run(args, ctx),
             Self::Image(command) => command.run(ctx),
@@ -216,11 +219,15 @@ fn run(root: &clap::Command, invocation: &Invocation<'_>) -> Exit {
         Err(Refusal::Command(error)) => return error.tell(invocation.uses("debug"), &usage),
     };
     logging::start(parsed.global.debug);
-    let ctx = Context::new(parsed.global);
-    match parsed.command.run(&ctx) {
-        Ok(exit) => exit,
-        Err(error) => error.tell(ctx.debug, &usage),
-    }
+    let debug = parsed.global.debug;
+    let data_dir = match parsed.command {
+        _ if invocation.uses("dir") => DataDir::Flag,
+        // These have no use for it.
+        RktCommand::Completion(_) | RktCommand::Version(_) => DataDir::Flag,
+        _ => DataDir::Configured,
+    };
+    let done = Context::new(parsed.global, data_dir).and_then(|ctx| parsed.command.run(&ctx));
+    done.unwrap_or_else(|error| error.tell(debug, &usage))
 }
 
 enum Refusal {

@@ -152,7 +152,6 @@ fn what_comes_later_says_so() {
         ("trust --prefix=example.com key.asc", "trust"),
         ("api-service --listen x", "api-service"),
         ("metadata-service", "metadata-service"),
-        ("config", "config"),
         ("image verify x", "verify"),
         ("enter --app=x y -- z", "enter"),
         ("export", "export"),

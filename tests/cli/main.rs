@@ -4,6 +4,7 @@
 
 mod acbuild;
 mod acbuild_files;
+mod config;
 mod frame;
 mod help;
 mod hostile;

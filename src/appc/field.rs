@@ -48,11 +48,11 @@ pub enum ManifestError {
 }
 
 impl ManifestError {
-    pub(super) fn json(document: Document) -> impl FnOnce(JsonError) -> Self {
+    pub(crate) fn json(document: Document) -> impl FnOnce(JsonError) -> Self {
         move |problem| Self::Json { document, problem }
     }
 
-    pub(super) fn field(document: Document) -> impl FnOnce(FieldError) -> Self {
+    pub(crate) fn field(document: Document) -> impl FnOnce(FieldError) -> Self {
         move |problem| Self::Field { document, problem }
     }
 }
@@ -66,12 +66,12 @@ pub struct FieldError {
 
 impl FieldError {
     /// Makes the error of the member at `path`; an empty path is the whole document.
-    pub(super) fn new(path: impl Into<String>, problem: impl fmt::Display) -> Self {
+    pub(crate) fn new(path: impl Into<String>, problem: impl fmt::Display) -> Self {
         Self { path: path.into(), problem: problem.to_string() }
     }
 
     /// Returns a closure for `map_err` that puts the path below `parent`.
-    pub(super) fn under(parent: impl fmt::Display) -> impl FnOnce(Self) -> Self {
+    pub(crate) fn under(parent: impl fmt::Display) -> impl FnOnce(Self) -> Self {
         move |Self { path, problem }| {
             let dot = if path.is_empty() || path.starts_with('[') { "" } else { "." };
             Self { path: format!("{parent}{dot}{path}"), problem }
@@ -102,7 +102,7 @@ impl fmt::Display for FieldError {
 impl std::error::Error for FieldError {}
 
 /// A stranger's text in double quotes for a message: on one line, and not longer than is useful.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     const SHOWN: usize = 120;
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
@@ -117,7 +117,7 @@ fn keyed(key: &str) -> String {
 
 /// A value of a document and the way to it.
 #[derive(Clone, Copy)]
-pub(super) struct Field<'a> {
+pub(crate) struct Field<'a> {
     value: &'a Value,
     way: Way<'a>,
 }
@@ -130,7 +130,7 @@ enum Way<'a> {
 }
 
 impl<'a> Field<'a> {
-    pub(super) fn document(value: &'a Value) -> Self {
+    pub(crate) fn document(value: &'a Value) -> Self {
         Self { value, way: Way::Document }
     }
 
@@ -145,7 +145,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    pub(super) fn error(&self, problem: impl fmt::Display) -> FieldError {
+    pub(crate) fn error(&self, problem: impl fmt::Display) -> FieldError {
         FieldError::new(self.path(), problem)
     }
 
@@ -161,7 +161,7 @@ impl<'a> Field<'a> {
         self.error(format!("must be {what}, not {found}"))
     }
 
-    pub(super) fn value(&self) -> &'a Value {
+    pub(crate) fn value(&self) -> &'a Value {
         self.value
     }
 
@@ -170,18 +170,18 @@ impl<'a> Field<'a> {
     }
 
     /// The member `name`; `null` counts as absent.
-    pub(super) fn optional(&'a self, name: &'a str) -> Result<Option<Self>, FieldError> {
+    pub(crate) fn optional(&'a self, name: &'a str) -> Result<Option<Self>, FieldError> {
         let value = self.object()?.get(name).filter(|value| !value.is_null());
         Ok(value.map(|value| Self { value, way: Way::Member(self, name) }))
     }
 
-    pub(super) fn required(&'a self, name: &'a str) -> Result<Self, FieldError> {
+    pub(crate) fn required(&'a self, name: &'a str) -> Result<Self, FieldError> {
         self.optional(name)?
             .ok_or_else(|| Self { value: &Value::Null, way: Way::Member(self, name) }.error("must be set"))
     }
 
     /// Reads the member `name` with `read`, or takes the type's default when it is absent.
-    pub(super) fn or_default<T: Default>(
+    pub(crate) fn or_default<T: Default>(
         &'a self,
         name: &'a str,
         read: impl FnOnce(&Field<'a>) -> Result<T, FieldError>,
@@ -189,25 +189,25 @@ impl<'a> Field<'a> {
         self.optional(name)?.map_or_else(|| Ok(T::default()), |field| read(&field))
     }
 
-    pub(super) fn str(&self) -> Result<&'a str, FieldError> {
+    pub(crate) fn str(&self) -> Result<&'a str, FieldError> {
         self.value.as_str().ok_or_else(|| self.wanted("a string"))
     }
 
-    pub(super) fn string(&self) -> Result<String, FieldError> {
+    pub(crate) fn string(&self) -> Result<String, FieldError> {
         self.str().map(str::to_owned)
     }
 
     /// A string that becomes a type of ours.
-    pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(&self) -> Result<T, FieldError> {
+    pub(crate) fn parsed<T: FromStr<Err: fmt::Display>>(&self) -> Result<T, FieldError> {
         self.str()?.parse().map_err(|error| self.error(error))
     }
 
-    pub(super) fn bool(&self) -> Result<bool, FieldError> {
+    pub(crate) fn bool(&self) -> Result<bool, FieldError> {
         self.value.as_bool().ok_or_else(|| self.wanted("a boolean"))
     }
 
     /// A whole number within `T`'s range.
-    pub(super) fn integer<T: TryFrom<i128>>(&self, range: &str) -> Result<T, FieldError> {
+    pub(crate) fn integer<T: TryFrom<i128>>(&self, range: &str) -> Result<T, FieldError> {
         let Value::Number(number) = self.value else {
             return Err(self.wanted("a whole number"));
         };
@@ -217,7 +217,7 @@ impl<'a> Field<'a> {
             .ok_or_else(|| self.error(format!("must be a whole number {range}, not {number}")))
     }
 
-    pub(super) fn list<T>(
+    pub(crate) fn list<T>(
         &self,
         mut read: impl FnMut(&Field<'_>) -> Result<T, FieldError>,
     ) -> Result<Vec<T>, FieldError> {
@@ -226,11 +226,16 @@ impl<'a> Field<'a> {
         elements.iter().enumerate().map(element).collect()
     }
 
-    pub(super) fn strings(&self) -> Result<Vec<String>, FieldError> {
+    pub(crate) fn strings(&self) -> Result<Vec<String>, FieldError> {
         self.list(|element| element.string())
     }
 
-    pub(super) fn string_map(&self) -> Result<BTreeMap<String, String>, FieldError> {
+    /// The keys of an object whose values say nothing.
+    pub(crate) fn keys(&self) -> Result<Vec<String>, FieldError> {
+        Ok(self.object()?.keys().cloned().collect())
+    }
+
+    pub(crate) fn string_map(&self) -> Result<BTreeMap<String, String>, FieldError> {
         let entry = |(key, value): (&String, &Value)| match value {
             Value::String(text) => Ok((key.clone(), text.clone())),
             _ => Err(self.error(format!("{} must be a string", keyed(key)))),
@@ -240,7 +245,7 @@ impl<'a> Field<'a> {
 }
 
 /// Refuses a NUL byte, which neither a path, an argument nor a variable of a process can hold.
-pub(super) fn no_nul(path: impl FnOnce() -> String, text: &str) -> Result<(), FieldError> {
+pub(crate) fn no_nul(path: impl FnOnce() -> String, text: &str) -> Result<(), FieldError> {
     if text.contains('\0') {
         return Err(FieldError::new(path(), format!("{} holds a NUL character", quoted(text))));
     }
@@ -249,35 +254,35 @@ pub(super) fn no_nul(path: impl FnOnce() -> String, text: &str) -> Result<(), Fi
 
 /// An object to be written, member by member; empty optional members are left out.
 #[derive(Default)]
-pub(super) struct Members(Map<String, Value>);
+pub(crate) struct Members(Map<String, Value>);
 
 impl Members {
-    pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.insert(name.to_owned(), value.into());
         self
     }
 
-    pub(super) fn with_some<T: Into<Value>>(self, name: &str, value: Option<T>) -> Self {
+    pub(crate) fn with_some<T: Into<Value>>(self, name: &str, value: Option<T>) -> Self {
         match value {
             Some(value) => self.with(name, value),
             None => self,
         }
     }
 
-    pub(super) fn with_text(self, name: &str, text: &str) -> Self {
+    pub(crate) fn with_text(self, name: &str, text: &str) -> Self {
         self.with_some(name, (!text.is_empty()).then_some(text))
     }
 
-    pub(super) fn with_list<T>(self, name: &str, list: &[T], write: impl FnMut(&T) -> Value) -> Self {
+    pub(crate) fn with_list<T>(self, name: &str, list: &[T], write: impl FnMut(&T) -> Value) -> Self {
         let values = (!list.is_empty()).then(|| list.iter().map(write).collect::<Vec<_>>());
         self.with_some(name, values)
     }
 
-    pub(super) fn with_strings(self, name: &str, list: &[String]) -> Self {
+    pub(crate) fn with_strings(self, name: &str, list: &[String]) -> Self {
         self.with_list(name, list, |text| text.as_str().into())
     }
 
-    pub(super) fn with_map(self, name: &str, map: &BTreeMap<String, String>) -> Self {
+    pub(crate) fn with_map(self, name: &str, map: &BTreeMap<String, String>) -> Self {
         let object = || map.iter().map(|(key, text)| (key.clone(), Value::from(text.as_str()))).collect();
         self.with_some(name, (!map.is_empty()).then(|| Value::Object(object())))
     }
@@ -290,7 +295,7 @@ impl From<Members> for Value {
 }
 
 /// Writes `value` over several lines, each level indented by `indent` blanks.
-pub(super) fn pretty(value: &Value, indent: usize) -> String {
+pub(crate) fn pretty(value: &Value, indent: usize) -> String {
     let indent = vec![b' '; indent];
     let formatter = serde_json::ser::PrettyFormatter::with_indent(&indent);
     let mut out = Vec::new();

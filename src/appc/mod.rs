@@ -23,3 +23,4 @@ pub mod semver;
 pub mod volume;
 
 pub use field::{Document, FieldError, ManifestError};
+pub(crate) use field::{Field, quoted};

@@ -116,7 +116,7 @@ pub fn fetch(
                 Err(error) => Err(error.into()),
             }
         }
-        Reference::Url(_) | Reference::Docker(_) => Err(elsewhere(reference, policy)),
+        Reference::Url(_) | Reference::Docker(_) | Reference::Local(_) => Err(elsewhere(reference, policy)),
     }
 }
 
@@ -125,7 +125,7 @@ fn elsewhere(reference: &Reference, policy: Policy) -> FetchError {
     let (kind, missing) = match reference {
         Reference::Url(_) => ("image from URL", "downloading images"),
         Reference::Docker(_) => ("docker image from URL", "fetching images from docker registries"),
-        Reference::Name(_) | Reference::Id(_) | Reference::File(_) => {
+        Reference::Name(_) | Reference::Id(_) | Reference::File(_) | Reference::Local(_) => {
             ("image from image name", "discovering images by name")
         }
     };

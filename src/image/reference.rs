@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::oci::name::{DockerReference, DockerReferenceError};
 use crate::appc::image_id::{ImageIdError, ImageIdQuery};
 use crate::appc::image_manifest::Label;
 use crate::appc::name::{AcIdentifier, NameError};
@@ -18,10 +19,68 @@ pub enum Reference {
     File(PathBuf),
     /// A file on a server, by `http://` or `https://`.
     Url(String),
-    /// An image of a docker registry: what follows `docker://`.
-    Docker(String),
+    /// An image of a docker registry: `docker://NAME`.
+    Docker(DockerReference),
+    /// An OCI or Docker image in files of this machine.
+    Local(LocalReference),
     /// A name with labels, in the store or to be discovered.
     Name(NameReference),
+}
+
+/// `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]` or `docker-archive:FILE[:NAME[:TAG]]`.
+///
+/// The path ends at the first colon, as other programs have it (containers-transports(5)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalReference {
+    /// What is there.
+    pub format: LocalFormat,
+    /// Where, by its absolute path.
+    pub path: PathBuf,
+    /// Which image there, if the user said it.
+    pub image: Option<String>,
+}
+
+/// What OCI and Docker images in files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalFormat {
+    /// The directory of an OCI image layout.
+    OciDirectory,
+    /// A tar archive of one.
+    OciArchive,
+    /// What `docker save` writes.
+    DockerArchive,
+}
+
+impl LocalFormat {
+    const SCHEMES: [(&str, Self); 3] = [
+        ("oci", Self::OciDirectory),
+        ("oci-archive", Self::OciArchive),
+        ("docker-archive", Self::DockerArchive),
+    ];
+
+    fn syntax(self) -> &'static str {
+        match self {
+            Self::OciDirectory => "oci:DIR[:TAG]",
+            Self::OciArchive => "oci-archive:FILE[:TAG]",
+            Self::DockerArchive => "docker-archive:FILE[:NAME[:TAG]]",
+        }
+    }
+
+    /// What a reference begins with, without the colon.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::OciDirectory => "oci",
+            Self::OciArchive => "oci-archive",
+            Self::DockerArchive => "docker-archive",
+        }
+    }
+}
+
+impl fmt::Display for LocalReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.format.scheme(), self.path.display())?;
+        self.image.as_ref().map_or(Ok(()), |image| write!(f, ":{image}"))
+    }
 }
 
 /// `NAME[:VERSION][,LABEL=VALUE]…`
@@ -45,6 +104,17 @@ pub enum ReferenceError {
     /// There are two.
     #[error("malformed app string - colon may appear at most once")]
     Colons,
+    /// It names no image of a registry.
+    #[error(transparent)]
+    Docker(#[from] DockerReferenceError),
+    /// It names no image in files.
+    #[error("invalid image string \"{text}\": expected {}", .format.syntax())]
+    Local {
+        /// The text.
+        text: String,
+        /// What it begins like.
+        format: LocalFormat,
+    },
     /// A label is no pair.
     #[error("malformed app string - \"{0}\" is not of the form LABEL=VALUE")]
     NoPair(String),
@@ -76,7 +146,9 @@ impl Hint for ReferenceError {
             Self::Id(cause) => cause.hint(),
             Self::Name(cause) => cause.hint(),
             Self::Platform(cause) => cause.hint(),
+            Self::Docker(cause) => cause.hint(),
             Self::Invalid(_)
+            | Self::Local { .. }
             | Self::ColonInLabels
             | Self::Colons
             | Self::NoPair(_)
@@ -106,7 +178,13 @@ impl Reference {
         }
         if let Some(rest) = text.strip_prefix("docker:") {
             let rest = rest.strip_prefix("//").unwrap_or(rest);
-            return if rest.is_empty() { Err(invalid()) } else { Ok(Self::Docker(rest.to_owned())) };
+            return Ok(Self::Docker(rest.parse()?));
+        }
+        if let Some((scheme, rest)) = text.split_once(':')
+            && let Some((_, format)) = LocalFormat::SCHEMES.iter().find(|(name, _)| *name == scheme)
+        {
+            let error = || ReferenceError::Local { text: text.to_owned(), format: *format };
+            return LocalReference::parse(*format, rest, cwd).map(Self::Local).ok_or_else(error);
         }
         if text.contains("://") {
             return Self::url(text).ok_or_else(invalid);
@@ -146,7 +224,7 @@ impl Reference {
         match kind {
             "appc" => Some(canonical_name(rest).map(Self::Name)),
             "aci-archive" => Self::url(&percent_decoded(rest)?).map(Ok),
-            "docker" if !rest.is_empty() => Some(Ok(Self::Docker(rest.to_owned()))),
+            "docker" => Some(rest.parse().map(Self::Docker).map_err(ReferenceError::from)),
             _ => None,
         }
     }
@@ -158,9 +236,21 @@ impl fmt::Display for Reference {
             Self::Id(query) => query.fmt(f),
             Self::File(path) => path.display().fmt(f),
             Self::Url(url) => f.write_str(url),
-            Self::Docker(rest) => write!(f, "docker://{rest}"),
+            Self::Docker(docker) => write!(f, "docker://{}", docker.original()),
+            Self::Local(local) => local.fmt(f),
             Self::Name(name) => name.fmt(f),
         }
+    }
+}
+
+impl LocalReference {
+    fn parse(format: LocalFormat, text: &str, cwd: &Path) -> Option<Self> {
+        let (path, image) = text.split_once(':').map_or((text, None), |(path, image)| (path, Some(image)));
+        let is_bad = |text: &str| text.is_empty() || text.chars().any(char::is_control);
+        if is_bad(path) || image.is_some_and(is_bad) {
+            return None;
+        }
+        Some(Self { format, path: cwd.join(path), image: image.map(str::to_owned) })
     }
 }
 
@@ -316,7 +406,16 @@ mod tests {
     fn each_form_is_known() {
         let file = |path: &str| Ok(Reference::File(path.into()));
         let url = |text: &str| Ok(Reference::Url(text.to_owned()));
-        let docker = |text: &str| Ok(Reference::Docker(text.to_owned()));
+        let docker = |text: &str| Ok(Reference::Docker(text.parse().unwrap()));
+        let local = |format, path: &str, image: Option<&str>| {
+            Ok(Reference::Local(LocalReference {
+                format,
+                path: path.into(),
+                image: image.map(str::to_owned),
+            }))
+        };
+        let digest = format!("reg:5000/a@sha256:{}", "0".repeat(64));
+        let by_digest = format!("docker:{digest}");
         let cases = [
             ("sha512-abcdef", Ok(Reference::Id("sha512-abcdef".parse().unwrap()))),
             ("file:///a/b.aci", file("/a/b.aci")),
@@ -324,7 +423,14 @@ mod tests {
             ("http://h/x.aci", url("http://h/x.aci")),
             ("https://h:8/a/x.aci?q=1", url("https://h:8/a/x.aci?q=1")),
             ("docker://busybox:1.2", docker("busybox:1.2")),
-            ("docker:reg:5000/a@sha256:00", docker("reg:5000/a@sha256:00")),
+            (&by_digest, docker(&digest)),
+            ("oci:dir", local(LocalFormat::OciDirectory, "/cwd/dir", None)),
+            ("oci:/a/b:1.0", local(LocalFormat::OciDirectory, "/a/b", Some("1.0"))),
+            ("oci-archive:a.tar:x:y", local(LocalFormat::OciArchive, "/cwd/a.tar", Some("x:y"))),
+            (
+                "docker-archive:/a.tar:reg:5000/a:1",
+                local(LocalFormat::DockerArchive, "/a.tar", Some("reg:5000/a:1")),
+            ),
             ("/abs/path", file("/abs/path")),
             ("present", file("/cwd/present")),
             ("a:b", file("/cwd/a:b")),
@@ -361,7 +467,16 @@ mod tests {
             ("https://h/x", r#"invalid image string "https://h/x""#),
             ("https:///x.aci", r#"invalid image string "https:///x.aci""#),
             ("ftp://h/x.aci", r#"invalid image string "ftp://h/x.aci""#),
-            ("docker://", r#"invalid image string "docker://""#),
+            (
+                "docker://",
+                r#"invalid docker URL "docker://"; expected syntax is docker://[REGISTRY_HOST[:REGISTRY_PORT]/]IMAGE_NAME[:TAG|@DIGEST]"#,
+            ),
+            ("oci:", r#"invalid image string "oci:": expected oci:DIR[:TAG]"#),
+            ("oci:dir:", r#"invalid image string "oci:dir:": expected oci:DIR[:TAG]"#),
+            (
+                "docker-archive::x",
+                r#"invalid image string "docker-archive::x": expected docker-archive:FILE[:NAME[:TAG]]"#,
+            ),
             ("cimd:x:v=0:y", r#"invalid image string "cimd:x:v=0:y""#),
             ("cimd:appc:v=1:y", r#"invalid image string "cimd:appc:v=1:y""#),
             ("a:1:2", "malformed app string - colon may appear at most once"),

@@ -71,7 +71,11 @@ pub fn find_image(
     let reference = Reference::parse(text, &cwd, Path::is_file)?;
     let bar = match &reference {
         Reference::File(path) => Some(ImportBar::new(path)),
-        Reference::Id(_) | Reference::Url(_) | Reference::Docker(_) | Reference::Name(_) => None,
+        Reference::Id(_)
+        | Reference::Url(_)
+        | Reference::Docker(_)
+        | Reference::Local(_)
+        | Reference::Name(_) => None,
     };
     let show = |progress: Progress| {
         if let Some(bar) = &bar {

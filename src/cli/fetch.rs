@@ -2,7 +2,7 @@
 
 use super::{
     CliError, Context, Exit,
-    image::find::{FindImageError, cannot_open, find_image},
+    image::find::{FindImageError, cannot_open, find_dependencies, find_image},
     output,
     pod_flags::FetchCommandFlags,
 };
@@ -11,14 +11,18 @@ use crate::image::store::Store;
 /// Digits of an ID that are shown without `--full`.
 const SHORT_DIGITS: usize = 32;
 
-/// Fetches each image and prints its ID as soon as it is in the store.
+/// Fetches each image and prints its ID as soon as it is in the store; then what is below them.
 pub fn run(args: FetchCommandFlags, ctx: &Context) -> Result<Exit, CliError> {
     let (parsed, policy) = args.check()?;
     let store = Store::open(ctx.data_dir()).map_err(cannot_open)?;
+    let mut ids = Vec::new();
     for image in &parsed.images {
         let id = find_image(&store, ctx, &image.image, policy).map_err(FindImageError::tell)?;
         let digits = if args.full { id.key() } else { &id.key()[..SHORT_DIGITS] };
         output::line(format_args!("sha512-{digits}"));
+        ids.push(id);
     }
+    // One image of the command line may be below another.
+    ids.iter().try_for_each(|id| find_dependencies(&store, id))?;
     Ok(Exit::SUCCESS)
 }

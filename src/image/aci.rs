@@ -75,6 +75,21 @@ pub struct AciReader<C> {
     has_rootfs: bool,
 }
 
+/// The directories that an archive has entries for, and not only something in them.
+#[derive(Debug)]
+pub struct ListedDirs {
+    seen: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl ListedDirs {
+    /// Tells whether there is an entry for the directory `inside`, a path below `rootfs`.
+    pub fn contains(&self, inside: &[u8]) -> bool {
+        let path = if inside.is_empty() { b"rootfs".to_vec() } else { [b"rootfs/", inside].concat() };
+        self.seen.contains(&(self.hasher.hash_one(&path[..]) & !IS_FILE))
+    }
+}
+
 /// The bit of a fingerprint that says that the path is a regular file, the only thing a hard link may lead to.
 const IS_FILE: u64 = 1;
 
@@ -94,6 +109,11 @@ impl<C: Chunks> AciReader<C> {
             has_manifest: layout == Layout::Rootfs,
             has_rootfs: layout == Layout::Rootfs,
         }
+    }
+
+    /// The directories that had an entry of their own.
+    pub fn into_listed_dirs(self) -> ListedDirs {
+        ListedDirs { seen: self.seen, hasher: self.hasher }
     }
 
     /// The archive below, for the data of the last item.

@@ -21,7 +21,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::aci::{AciReader, Item, Layout};
+use super::aci::{AciReader, Item, Layout, ListedDirs};
 use super::archive::{ArchiveError, Entry, EntryPath, Kind, Place, Sparse};
 use super::stream::{Chunks, Incoming, Limits, Passed, Source, StreamError};
 use crate::os::root::{resolve_in, stat_at};
@@ -105,6 +105,20 @@ pub fn unpack(source: Source<'_>, target: Option<&Target<'_>>) -> Result<(Unpack
     })
 }
 
+/// As [`unpack`] to a target, for an image whose files are going to be merged with others': tells also which directories
+/// it has entries for.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_layer(
+    source: Source<'_>,
+    target: &Target<'_>,
+) -> Result<(Unpacked, ListedDirs, Passed), ExtractError> {
+    let limits = source.limits;
+    let extract = |incoming: &mut Incoming| extract_items(AciReader::new(incoming, &limits), target, &limits);
+    super::stream::run(source, extract).map(|((unpacked, listed), passed)| (unpacked, listed, passed))
+}
+
 /// Writes the archive of a root file system, which has no manifest, to `target` in the same way.
 ///
 /// # Errors
@@ -114,7 +128,7 @@ pub fn unpack_rootfs(source: Source<'_>, target: &Target<'_>) -> Result<Unpacked
     let extract = |incoming: &mut Incoming| {
         extract_items(AciReader::with_layout(incoming, &limits, Layout::Rootfs), target, &limits)
     };
-    super::stream::run(source, extract).map(|(unpacked, _)| unpacked)
+    super::stream::run(source, extract).map(|((unpacked, _), _)| unpacked)
 }
 
 /// Checks an image and writes nothing.
@@ -138,14 +152,14 @@ pub fn inspect(from: impl ChunksMut, limits: &Limits) -> Result<Unpacked, Extrac
 /// # Errors
 /// As [`unpack`].
 pub fn extract(from: impl ChunksMut, target: &Target<'_>, limits: &Limits) -> Result<Unpacked, ExtractError> {
-    extract_items(AciReader::new(from, limits), target, limits)
+    extract_items(AciReader::new(from, limits), target, limits).map(|(unpacked, _)| unpacked)
 }
 
 fn extract_items<C: Chunks>(
     mut reader: AciReader<C>,
     target: &Target<'_>,
     limits: &Limits,
-) -> Result<Unpacked, ExtractError> {
+) -> Result<(Unpacked, ListedDirs), ExtractError> {
     let mut writer = Writer::new(target, limits)?;
     let mut manifest = Vec::new();
     while let Some(item) = reader.next_item()? {
@@ -155,7 +169,8 @@ fn extract_items<C: Chunks>(
         }
     }
     writer.leave_parent()?;
-    Ok(Unpacked { manifest, skipped_devices: writer.skipped_devices, size: writer.size })
+    let unpacked = Unpacked { manifest, skipped_devices: writer.skipped_devices, size: writer.size };
+    Ok((unpacked, reader.into_listed_dirs()))
 }
 
 /// A source that may be lent or given.

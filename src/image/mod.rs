@@ -9,6 +9,7 @@ pub mod aci_writer;
 pub mod archive;
 pub mod compression;
 pub mod digest;
+pub mod dependencies;
 pub mod extract;
 pub mod fetch;
 pub mod oci;

@@ -10,6 +10,7 @@ pub mod group;
 pub mod inotify;
 pub mod interrupt;
 pub mod lock;
+pub mod merge;
 pub mod mount;
 pub mod ns;
 pub mod process;

@@ -5,6 +5,7 @@
 mod acbuild;
 mod acbuild_files;
 mod config;
+mod dependencies;
 mod frame;
 mod help;
 mod hostile;

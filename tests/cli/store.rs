@@ -320,19 +320,6 @@ fn image_extract_and_render_make_a_directory() {
             .run(&format!("--dir=data image {command} --overwrite example.com/two /"))
             .expect(254, "", &root);
     }
-    let text =
-        manifest("example.com/top").replacen('{', r#"{"dependencies":[{"imageName":"example.com/one"}],"#, 1);
-    fs::write(it.world.path().join("top.aci"), Tar::default().manifest(&text).dir("rootfs").end()).unwrap();
-    it.world.run(&format!("{FETCH} top.aci")).expect_code(0);
-    it.world.run("--dir=data image extract example.com/top top").expect(0, "", "");
-    it.world.run("--dir=data image render example.com/top rendered").expect(
-        254,
-        "",
-        "render: error rendering image: image example.com/top depends on example.com/one, and images with dependencies \
-         can't be rendered yet\n\
-         render: hint: build the image with its dependencies copied in, as one image\n",
-    );
-    assert!(!it.world.path().join("rendered").exists());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::super::{CliError, Context, Exit};
-use crate::image::store::{CopyOutError, Existing, ExtractOptions, Store};
+use crate::image::store::{CopyOutError, Depth, Existing, ExtractOptions, Store};
 
 /// Extract a stored image to a directory
 ///
@@ -43,15 +43,6 @@ pub struct Flags {
     target: PathBuf,
 }
 
-/// What is unpacked.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Depth {
-    /// The image as it is.
-    Alone,
-    /// The image upon what it depends on.
-    WithDependencies,
-}
-
 /// Unpacks the image alone.
 pub fn extract(flags: Flags, ctx: &Context) -> Result<Exit, CliError> {
     unpack(&flags, Depth::Alone, ctx)
@@ -59,23 +50,25 @@ pub fn extract(flags: Flags, ctx: &Context) -> Result<Exit, CliError> {
 
 /// Unpacks the image with all that it depends on.
 pub fn render(flags: Flags, ctx: &Context) -> Result<Exit, CliError> {
-    unpack(&flags, Depth::WithDependencies, ctx)
+    unpack(&flags, Depth::Rendered, ctx)
 }
 
 fn unpack(flags: &Flags, depth: Depth, ctx: &Context) -> Result<Exit, CliError> {
     let store = Store::look(ctx.data_dir());
     let id = super::resolve(&store, &flags.image)?;
-    if depth == Depth::WithDependencies {
-        let renderable = store.manifest_bytes(&id).and_then(|bytes| store.check_renderable(&id, &bytes));
-        renderable.map_err(|error| CliError::new("error rendering image").because(error))?;
-    }
     let existing = if flags.overwrite { Existing::Overwrite } else { Existing::Keep };
-    let options = ExtractOptions { rootfs_only: flags.rootfs_only, existing };
+    let options = ExtractOptions { depth, rootfs_only: flags.rootfs_only, existing };
     match store.extract(&id, &flags.target, options) {
         Ok(()) => Ok(Exit::SUCCESS),
         Err(refused @ (CopyOutError::DirectoryExists | CopyOutError::RootFilesystem)) => {
             Err(CliError::new(refused.to_string()))
         }
-        Err(error) => Err(CliError::new("error extracting image").because(error)),
+        Err(error) => {
+            let doing = match depth {
+                Depth::Alone => "error extracting image",
+                Depth::Rendered => "error rendering image",
+            };
+            Err(CliError::new(doing).because(error))
+        }
     }
 }

@@ -6,9 +6,10 @@ use super::super::{CliError, Context, Insecure, output, pod_flags::PullPolicy, p
 use crate::{
     appc::image_id::ImageId,
     image::{
+        dependencies,
         fetch::{self, FetchError, Fetched, Policy},
         reference::{Reference, ReferenceError},
-        store::{ImportError, ImportOptions, Store, Verification},
+        store::{ImportError, ImportOptions, Store, StoreError, Verification},
         stream::{Limits, Progress},
     },
     os::{Hint, SysError},
@@ -16,7 +17,20 @@ use crate::{
 
 /// Finds or imports the image of an app, ready to be told.
 pub fn app_image(text: &str, policy: PullPolicy, store: &Store, ctx: &Context) -> Result<ImageId, CliError> {
-    find_image(store, ctx, text, policy).map_err(FindImageError::tell)
+    let id = find_image(store, ctx, text, policy).map_err(FindImageError::tell)?;
+    find_dependencies(store, &id)?;
+    Ok(id)
+}
+
+/// Makes sure that all images below one are in the store, ready to be told.
+pub fn find_dependencies(store: &Store, id: &ImageId) -> Result<(), CliError> {
+    dependencies::fetch_all(store, id, |wanted| store.find_dependency(wanted)).map_err(|error: StoreError| {
+        let failure = CliError::new(error.to_string());
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })
 }
 
 /// Why an image that the user named is not in the store.

@@ -24,9 +24,20 @@ pub enum Existing {
     Overwrite,
 }
 
+/// What of an image is unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// The image as it is.
+    Alone,
+    /// The image upon what it depends on, by its whitelist.
+    Rendered,
+}
+
 /// How to unpack an image for the user.
 #[derive(Debug, Clone, Copy)]
 pub struct ExtractOptions {
+    /// What is unpacked.
+    pub depth: Depth,
     /// The target becomes the root file system itself, without `manifest` and `rootfs`.
     pub rootfs_only: bool,
     /// What becomes of an existing target.
@@ -155,8 +166,12 @@ impl Store {
         make_private_dir(&temporary.0, to)?;
         make_private_dir(&rootfs, to)?;
         let owners = if rustix::process::geteuid().is_root() { Owners::OfImage } else { Owners::OfCaller };
-        let target = Target { rootfs: &rootfs, owners, devices: Devices::Make };
-        let manifest = self.unpack_verified(id, Some(&target))?;
+        let manifest = match options.depth {
+            Depth::Alone => {
+                self.unpack_verified(id, &Target { rootfs: &rootfs, owners, devices: Devices::Make })?
+            }
+            Depth::Rendered => self.render(&self.flatten(id)?, &temporary.0, (owners, Devices::Make))?,
+        };
         let finished = if options.rootfs_only {
             rootfs
         } else {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::record::{Record, Sizes};
 use super::staging::Staging;
-use super::tree::TreeId;
+use super::tree::{TreeId, TreeRecord};
 use super::{BLOB, MANIFEST, RECORD, ROOTFS, Store};
 use crate::appc::ManifestError;
 use crate::appc::image_id::ImageId;
@@ -45,7 +45,7 @@ pub struct Imported {
     pub full_digest: String,
     /// Device nodes that are in the image and not in its tree.
     pub skipped_devices: u64,
-    /// The tree that was unpacked, if the caller is root.
+    /// The tree that was unpacked, if the caller is root and the image stands alone.
     pub tree: Option<TreeId>,
 }
 
@@ -147,14 +147,18 @@ impl Store {
             .map_err(|cause| ImportError::Content { image: image.to_owned(), cause })?;
         let manifest = ImageManifest::from_json(&unpacked.manifest)
             .map_err(|cause| ImportError::Manifest { image: image.to_owned(), cause })?;
-        self.publish(staged, tree, &unpacked, &passed)?;
+        // Unpacked alone, others are not what runs.
+        let is_plain = manifest.dependencies.is_empty() && manifest.path_whitelist.is_empty();
+        let tree = tree.filter(|_| is_plain);
         let id = ImageId::from_sha512(&passed.digest);
+        let tree_id = tree.as_ref().map(|_| TreeId::of(&[id]));
+        self.publish(staged, tree, &unpacked, &passed)?;
         Ok(Imported {
             id,
             manifest,
             full_digest: full_digest(&passed.digest),
             skipped_devices: unpacked.skipped_devices,
-            tree: rootfs.map(|_| TreeId::of(&[id])),
+            tree: tree_id,
         })
     }
 
@@ -172,7 +176,7 @@ impl Store {
         atomic::write_synced(&staged.path().join(RECORD), &record.to_json(), FILE_MODE)?;
         atomic::write_synced(&staged.path().join(MANIFEST), &unpacked.manifest, FILE_MODE)?;
         if let Some(tree) = &tree {
-            atomic::write_synced(&tree.path().join(MANIFEST), &unpacked.manifest, 0o600)?;
+            self.finish_tree(tree, &unpacked.manifest, &TreeRecord::new(&[id], 0))?;
         }
         atomic::sync_filesystem(&self.cas)?;
         if let Some(tree) = tree {

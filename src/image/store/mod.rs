@@ -10,9 +10,11 @@
 //!   tmp/                   3770 root:rkt; what is being made or removed, each directory locked by who does
 //!   tree/                  0700 root:root; a shared lock on it holds all trees, an exclusive one collects them
 //!     deps-sha512-<64 hex>/
-//!       manifest           as above
+//!       manifest           that of the top image
+//!       record             JSON, see `tree`: which images it is made of, and its size
 //!       rootfs/            the root file system, never changed
 //!     .tmp-<uuid>/         a tree that is being made or removed, locked
+//!     .old-<tree>-<uuid>/  one that was found damaged while pods used it; they go on with it
 //! ```
 //!
 //! An image or tree is there when its directory has its name: it is made elsewhere, synced, and renamed. A process that
@@ -27,6 +29,7 @@ mod copy_out;
 mod import;
 mod record;
 mod remove;
+mod render;
 mod staging;
 mod tree;
 
@@ -40,11 +43,12 @@ use std::time::SystemTime;
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-pub use self::copy_out::{CopyOutError, Existing, ExtractOptions};
+pub use self::copy_out::{CopyOutError, Depth, Existing, ExtractOptions};
 pub use self::import::{ImportError, ImportOptions, Imported, Verification};
 pub use self::remove::Removed;
 pub use self::tree::{TreeId, TreesLocked};
 use super::aci::MANIFEST_LIMIT;
+use super::dependencies::DependencyError;
 use crate::appc::image_id::{ImageId, ImageIdQuery};
 use crate::appc::image_manifest::{ImageManifest, Label};
 use crate::appc::name::AcIdentifier;
@@ -124,20 +128,21 @@ pub enum StoreError {
         /// Of the image.
         expected: ImageId,
     },
-    /// Images below others can't be rendered yet.
-    #[error("image {name} depends on {}, and images with dependencies can't be rendered yet", list(.dependencies))]
-    Dependencies {
-        /// The image's name.
-        name: AcIdentifier,
-        /// What it depends on.
-        dependencies: Vec<AcIdentifier>,
-    },
+    /// The images below it are not what can be unpacked.
+    #[error(transparent)]
+    Dependency(#[from] DependencyError),
     /// Trees keep owners, which takes root.
     #[error("unpacking image {id} into the store needs root")]
     NeedsRoot {
         /// Which.
         id: ImageId,
     },
+}
+
+impl StoreError {
+    fn other_manifest(id: &ImageId) -> Self {
+        Self::Damaged { id: *id, problem: "its manifest is not the one in its archive".into() }
+    }
 }
 
 impl Hint for StoreError {
@@ -147,9 +152,7 @@ impl Hint for StoreError {
             Self::Damaged { id, .. } | Self::HashMismatch { expected: id, .. } => Some(format!(
                 "fetch the image again, which repairs it, or remove it with `rkt image rm {id}`"
             )),
-            Self::Dependencies { .. } => {
-                Some("build the image with its dependencies copied in, as one image".into())
-            }
+            Self::Dependency(cause) => cause.hint(),
             Self::Missing { .. } => Some("`rkt image list` shows the images that are there".into()),
             Self::NeedsRoot { .. } => None,
         }
@@ -191,10 +194,6 @@ impl Hint for FindError {
             Self::System(cause) => cause.hint(),
         }
     }
-}
-
-fn list(names: &[AcIdentifier]) -> String {
-    names.iter().map(AcIdentifier::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn labels_text(labels: &[Label]) -> String {
@@ -270,13 +269,8 @@ impl Store {
     /// # Errors
     /// When there is none.
     pub fn find_name(&self, name: &AcIdentifier, labels: &[Label]) -> Result<ImageId, FindError> {
-        let wants_version = labels.iter().any(|label| label.name == *"version");
         let (images, _) = self.list()?;
-        images
-            .into_iter()
-            .filter(|image| image.name == *name && labels.iter().all(|label| image.labels.contains(label)))
-            .max_by_key(|image| (!wants_version && image.is_latest, image.imported, image.id))
-            .map(|image| image.id)
+        best(&images, name, labels)
             .ok_or_else(|| FindError::NoName { name: name.clone(), labels: labels.to_vec() })
     }
 
@@ -452,6 +446,16 @@ impl Store {
     }
 }
 
+/// The best image with this name and at least these labels (spec images.md 2.3.1).
+fn best(images: &[ImageRecord], name: &AcIdentifier, labels: &[Label]) -> Option<ImageId> {
+    let wants_version = labels.iter().any(|label| label.name == *"version");
+    images
+        .iter()
+        .filter(|image| image.name == *name && labels.iter().all(|label| image.labels.contains(label)))
+        .max_by_key(|image| (!wants_version && image.is_latest, image.imported, image.id))
+        .map(|image| image.id)
+}
+
 /// The image whose directory has this name; longer hashes are IDs elsewhere, but no names.
 fn id_of(name: &str) -> Option<ImageId> {
     name.parse().ok().filter(|id: &ImageId| id.to_string() == name)
@@ -532,5 +536,7 @@ fn repair(path: &Path, more: OFlags, mode: u32, gid: Option<u32>) -> Result<(), 
     Ok(())
 }
 
+#[cfg(test)]
+mod render_tests;
 #[cfg(test)]
 mod tests;

@@ -9,13 +9,13 @@ use crate::image::tar_writer::{Member, Tar, manifest};
 use crate::os::lock::{Lock, Sharing};
 
 /// A store in a directory that goes away with it.
-struct Fixture {
-    dir: tempfile::TempDir,
-    store: Store,
+pub(super) struct Fixture {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) store: Store,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("data")).unwrap();
         Self { dir, store }
@@ -27,12 +27,12 @@ impl Fixture {
         path
     }
 
-    fn import(&self, bytes: &[u8]) -> Result<Imported, ImportError> {
+    pub(super) fn import(&self, bytes: &[u8]) -> Result<Imported, ImportError> {
         self.store.import_file(&self.file(bytes), &skipped())
     }
 
     /// The names in a directory of the store.
-    fn names(&self, dir: &str) -> Vec<String> {
+    pub(super) fn names(&self, dir: &str) -> Vec<String> {
         let mut names = names_in(&self.store.cas.join(dir)).unwrap();
         names.sort();
         names
@@ -60,7 +60,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     to.finish().unwrap()
 }
 
-fn as_root() {
+pub(super) fn as_root() {
     assert!(
         rustix::process::geteuid().is_root(),
         "this test makes trees: run it as root (sudo -E cargo test)"
@@ -333,23 +333,6 @@ fn finding_says_why_not() {
 }
 
 #[test]
-fn images_with_dependencies_are_kept_but_not_unpacked() {
-    as_root();
-    let it = Fixture::new();
-    let text = manifest("example.com/top").replacen(
-        '{',
-        r#"{"dependencies":[{"imageName":"example.com/base"}],"#,
-        1,
-    );
-    let id = it.import(&Tar::default().manifest(&text).dir("rootfs").end()).unwrap().id;
-    assert_eq!(it.store.list().unwrap().0.len(), 1);
-    assert_eq!(
-        it.store.ensure_tree(&id).unwrap_err().to_string(),
-        "image example.com/top depends on example.com/base, and images with dependencies can't be rendered yet"
-    );
-}
-
-#[test]
 fn modes_close_the_store_and_are_repaired() {
     as_root();
     let it = Fixture::new();
@@ -407,7 +390,7 @@ fn extract_makes_the_whole_directory_or_none() {
     device.device = (1, 3);
     let id = it.import(&Tar::aci("example.com/x").file("rootfs/f", "text").member(&device).end()).unwrap().id;
     let out = it.dir.path().join("out");
-    let options = ExtractOptions { rootfs_only: false, existing: Existing::Keep };
+    let options = ExtractOptions { depth: Depth::Alone, rootfs_only: false, existing: Existing::Keep };
     it.store.extract(&id, &out, options).unwrap();
     assert_eq!(std::fs::read(out.join("rootfs/f")).unwrap(), b"text");
     assert_eq!(std::fs::read(out.join("manifest")).unwrap(), manifest("example.com/x").as_bytes());
@@ -417,7 +400,7 @@ fn extract_makes_the_whole_directory_or_none() {
     }
     let refused = it.store.extract(&id, &out, options).unwrap_err();
     assert_eq!(refused.to_string(), "output directory exists (try --overwrite)");
-    let options = ExtractOptions { rootfs_only: true, existing: Existing::Overwrite };
+    let options = ExtractOptions { depth: Depth::Alone, rootfs_only: true, existing: Existing::Overwrite };
     std::fs::write(out.join("old"), "").unwrap();
     it.store.extract(&id, &out, options).unwrap();
     assert_eq!(std::fs::read(out.join("f")).unwrap(), b"text");

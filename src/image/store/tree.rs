@@ -1,21 +1,25 @@
 //! Trees: images unpacked, for pods to lay their own layer over. Immutable, named by content, made again when missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha512};
 
-use super::{MANIFEST, ROOTFS, Store, StoreError, names_in, read_at};
+use super::staging::Staging;
+use super::{MANIFEST, RECORD, ROOTFS, Store, StoreError, names_in, read_at};
 use crate::appc::image_id::{ImageId, ImageIdError};
-use crate::appc::image_manifest::ImageManifest;
-use crate::image::aci::MANIFEST_LIMIT;
+use crate::image::aci::{ListedDirs, MANIFEST_LIMIT};
 use crate::image::archive::ArchiveError;
-use crate::image::extract::{Devices, ExtractError, Owners, Target, unpack};
-use crate::image::stream::{Limits, Source, StreamError};
+use crate::image::dependencies::Flat;
+use crate::image::extract::{Devices, ExtractError, Owners, Target, unpack_layer};
+use crate::image::stream::{Limits, Passed, Source, StreamError};
 use crate::os::lock::{Lock, Sharing};
+use crate::os::walk::Walk;
 use crate::os::{SysError, atomic, interrupt, tree};
 
 /// The name of a tree: `deps-sha512-` and 64 hex digits of the SHA-512 over the IDs of its images, top first, joined
@@ -77,6 +81,32 @@ impl fmt::Display for TreeId {
     }
 }
 
+/// The file `record` of a tree. JSON with a version; what it does not know, it ignores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TreeRecord {
+    version: u32,
+    /// The images that it is made of, the top one first.
+    pub(super) images: Vec<ImageId>,
+    /// Bytes of its files; 0 where the record of its only image has them.
+    pub(super) size: u64,
+}
+
+impl TreeRecord {
+    const VERSION: u32 = 1;
+    /// Size that a record may have: a hundred bytes for each of the images that may be named.
+    const LIMIT: u64 = 256 << 10;
+
+    pub(super) fn new(images: &[ImageId], size: u64) -> Self {
+        Self { version: Self::VERSION, images: images.to_vec(), size }
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec(self).expect("numbers and text are always JSON");
+        bytes.push(b'\n');
+        bytes
+    }
+}
+
 /// All trees, held so that no pod comes to use one.
 #[must_use = "dropping it lets pods be prepared"]
 pub struct TreesLocked<'a> {
@@ -109,40 +139,67 @@ impl Store {
         Ok(TreesLocked { store: self, _lock: lock })
     }
 
-    /// Returns the tree of an image, unpacking it from the image's blob if it isn't there.
+    /// Returns the tree of an image and those below it, unpacking it from their blobs if it isn't there.
     ///
-    /// The blob is hashed again, and the manifest in the store must be the one in it; so what runs is what the ID names.
-    /// Who is going to use the tree calls this under [`Store::hold`].
+    /// The blobs are hashed again, and a manifest in the store must be the one in its blob; so what runs is what the IDs
+    /// name. The images below are noted as used. Who is going to use the tree calls this under [`Store::hold`].
     ///
     /// # Errors
-    /// When the image isn't there, is damaged, has dependencies, or can't be unpacked.
+    /// When an image isn't there, is damaged, or can't be unpacked.
     pub fn ensure_tree(&self, id: &ImageId) -> Result<TreeId, StoreError> {
         let manifest_bytes = self.manifest_bytes(id)?;
-        self.check_renderable(id, &manifest_bytes)?;
-        let tree = TreeId::of(&[*id]);
+        let flat = self.flatten(id)?;
+        let tree = TreeId::of(&flat.images);
         let dir = self.trees_dir().join(tree.as_str());
-        match read_tree_manifest(&dir) {
-            Ok(Some(bytes)) if bytes == manifest_bytes => return Ok(tree),
-            Ok(Some(_)) => return Err(other_manifest(id)),
-            Ok(None) => {}
-            Err(error) => return Err(error.into()),
+        match read_tree_file(&dir, MANIFEST, MANIFEST_LIMIT)? {
+            Some(bytes) if bytes != manifest_bytes => return Err(StoreError::other_manifest(id)),
+            Some(_) => {}
+            None => {
+                let _interrupts = interrupt::Watch::start();
+                self.sweep();
+                self.render_tree(id, &flat)?.place(&dir)?;
+            }
         }
+        flat.images[1..].iter().try_for_each(|id| self.used(id))?;
+        Ok(tree)
+    }
+
+    /// Unpacks the tree of an image under a name that nobody looks for; durable on return.
+    pub(super) fn render_tree(&self, id: &ImageId, flat: &Flat) -> Result<Staging, StoreError> {
         if !rustix::process::geteuid().is_root() {
             return Err(StoreError::NeedsRoot { id: *id });
         }
-        let _interrupts = interrupt::Watch::start();
-        self.sweep();
         let staged = self.stage_tree()?;
-        let rootfs = staged.path().join(ROOTFS);
-        let target = Target { rootfs: &rootfs, owners: Owners::OfImage, devices: Devices::Skip };
-        let found_manifest = self.unpack_verified(id, Some(&target))?;
-        if found_manifest != manifest_bytes {
-            return Err(other_manifest(id));
-        }
-        atomic::write_synced(&staged.path().join(MANIFEST), &found_manifest, 0o600)?;
+        let manifest = self.render(flat, staged.path(), (Owners::OfImage, Devices::Skip))?;
+        let size = if flat.is_plain() { 0 } else { size_of(&staged.path().join(ROOTFS))? };
+        self.finish_tree(&staged, &manifest, &TreeRecord::new(&flat.images, size))?;
         atomic::sync_filesystem(&self.cas)?;
-        staged.place(&dir)?;
-        Ok(tree)
+        Ok(staged)
+    }
+
+    /// Writes what stands beside the root file system of a tree.
+    pub(super) fn finish_tree(
+        &self,
+        staged: &Staging,
+        manifest: &[u8],
+        record: &TreeRecord,
+    ) -> Result<(), SysError> {
+        atomic::write_synced(&staged.path().join(RECORD), &record.to_json(), 0o600)?;
+        atomic::write_synced(&staged.path().join(MANIFEST), manifest, 0o600)
+    }
+
+    /// The images that a tree is made of, the top one first; none if it can't be told.
+    pub fn tree_images(&self, tree: &TreeId) -> Vec<ImageId> {
+        self.tree_record(tree).map_or_else(Vec::new, |record| record.images)
+    }
+
+    /// What is known of a tree. Trees of an older version of this program have no record, and one image.
+    pub(super) fn tree_record(&self, tree: &TreeId) -> Option<TreeRecord> {
+        let dir = self.trees_dir().join(tree.as_str());
+        let bytes = read_tree_file(&dir, RECORD, TreeRecord::LIMIT).ok()??;
+        serde_json::from_slice(&bytes)
+            .ok()
+            .filter(|record: &TreeRecord| record.version <= TreeRecord::VERSION)
     }
 
     /// The root file system of a tree, for mounting; it must never be changed.
@@ -150,46 +207,32 @@ impl Store {
         self.trees_dir().join(tree.as_str()).join(ROOTFS)
     }
 
-    /// Unpacks the blob of an image and returns its manifest, if the bytes are those that the ID names.
-    pub(super) fn unpack_verified(
-        &self,
-        id: &ImageId,
-        target: Option<&Target<'_>>,
-    ) -> Result<Vec<u8>, StoreError> {
-        // What was imported under the user's limits is not judged again.
-        let limits = Limits { output: u64::MAX, ratio: u64::MAX, ..Limits::default() };
-        let source = Source { file: self.open_blob(id)?, keep: None, limits, progress: None };
-        let (unpacked, passed) = unpack(source, target).map_err(|error| match error {
-            ExtractError::System(error) => StoreError::System(error),
-            ExtractError::Archive(ArchiveError::Stream { cause: StreamError::Keep(error), .. }) => {
-                StoreError::System(error)
-            }
-            ExtractError::Archive(error) => StoreError::Damaged { id: *id, problem: error.to_string() },
-        })?;
-        let found = ImageId::from_sha512(&passed.digest);
-        if found != *id {
-            return Err(StoreError::HashMismatch { found: Box::new(found), expected: *id });
-        }
-        Ok(unpacked.manifest)
+    /// Unpacks the blob of an image alone and returns its manifest, if the bytes are those that the ID names.
+    pub(super) fn unpack_verified(&self, id: &ImageId, target: &Target<'_>) -> Result<Vec<u8>, StoreError> {
+        self.unpack_layer(id, target).map(|(manifest, _)| manifest)
     }
 
-    /// Checks that an image with these bytes as manifest can be rendered: that it depends on no other.
-    ///
-    /// # Errors
-    /// When it does, or the manifest is not valid.
-    pub fn check_renderable(&self, id: &ImageId, manifest: &[u8]) -> Result<(), StoreError> {
-        let manifest = ImageManifest::from_json(manifest)
-            .map_err(|error| StoreError::Damaged { id: *id, problem: error.to_string() })?;
-        if manifest.dependencies.is_empty() {
-            return Ok(());
-        }
-        let dependencies = manifest.dependencies.into_iter().map(|image| image.image_name).collect();
-        Err(StoreError::Dependencies { name: manifest.name, dependencies })
+    /// As [`Store::unpack_verified`], and tells which directories the image has entries for.
+    pub(super) fn unpack_layer(
+        &self,
+        id: &ImageId,
+        target: &Target<'_>,
+    ) -> Result<(Vec<u8>, ListedDirs), StoreError> {
+        let (unpacked, listed, passed) =
+            unpack_layer(self.source(id)?, target).map_err(|error| unpack_failed(id, error))?;
+        expect_id(id, &passed)?;
+        Ok((unpacked.manifest, listed))
+    }
+
+    fn source(&self, id: &ImageId) -> Result<Source<'static>, StoreError> {
+        // What was imported under the user's limits is not judged again.
+        let limits = Limits { output: u64::MAX, ratio: u64::MAX, ..Limits::default() };
+        Ok(Source { file: self.open_blob(id)?, keep: None, limits, progress: None })
     }
 
     /// Tells whether there is such a tree. Who may not look believes that there is.
     pub(super) fn has_tree(&self, tree: &TreeId) -> bool {
-        !matches!(rustix::fs::lstat(self.trees_dir().join(tree.as_str())), Err(rustix::io::Errno::NOENT))
+        !matches!(rustix::fs::lstat(self.trees_dir().join(tree.as_str())), Err(Errno::NOENT))
     }
 }
 
@@ -220,7 +263,7 @@ impl TreesLocked<'_> {
 }
 
 /// Takes the tree's name away first, so that a kill leaves no tree with a part of its files.
-fn remove_tree(dir: &std::path::Path, id: &TreeId) -> Result<(), SysError> {
+fn remove_tree(dir: &Path, id: &TreeId) -> Result<(), SysError> {
     let garbage = dir.join(format!("{}{}", atomic::TEMPORARY_PREFIX, uuid::Uuid::new_v4().simple()));
     let path = dir.join(id.as_str());
     std::fs::rename(&path, &garbage).map_err(SysError::on("removing", &path))?;
@@ -228,19 +271,46 @@ fn remove_tree(dir: &std::path::Path, id: &TreeId) -> Result<(), SysError> {
     tree::remove(&garbage)
 }
 
-fn read_tree_manifest(dir: &std::path::Path) -> Result<Option<Vec<u8>>, SysError> {
-    use rustix::fs::{Mode, OFlags};
+/// Reads a file of a tree; `None` if there is no such tree.
+fn read_tree_file(dir: &Path, name: &str, limit: u64) -> Result<Option<Vec<u8>>, SysError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = match rustix::fs::open(dir, flags, Mode::empty()) {
         Ok(fd) => fd,
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(Errno::NOENT) => return Ok(None),
         Err(cause) => return Err(SysError::new("opening", dir, cause)),
     };
-    read_at(&fd, MANIFEST, MANIFEST_LIMIT)
-        .map(|(bytes, _)| Some(bytes))
-        .map_err(SysError::on("reading", dir.join(MANIFEST)))
+    read_at(&fd, name, limit).map(|(bytes, _)| Some(bytes)).map_err(SysError::on("reading", dir.join(name)))
 }
 
-fn other_manifest(id: &ImageId) -> StoreError {
-    StoreError::Damaged { id: *id, problem: "its manifest is not the one in its archive".into() }
+fn unpack_failed(id: &ImageId, error: ExtractError) -> StoreError {
+    match error {
+        ExtractError::System(error)
+        | ExtractError::Archive(ArchiveError::Stream { cause: StreamError::Keep(error), .. }) => error.into(),
+        ExtractError::Archive(error) => StoreError::Damaged { id: *id, problem: error.to_string() },
+    }
+}
+
+fn expect_id(id: &ImageId, passed: &Passed) -> Result<(), StoreError> {
+    let found = ImageId::from_sha512(&passed.digest);
+    if found == *id {
+        return Ok(());
+    }
+    Err(StoreError::HashMismatch { found: Box::new(found), expected: *id })
+}
+
+/// Bytes of the regular files in a directory, each file once.
+fn size_of(dir: &Path) -> Result<u64, SysError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = rustix::fs::open(dir, flags, Mode::empty()).map_err(SysError::on("opening", dir))?;
+    let mut walk = Walk::new(top, dir)?;
+    let (mut size, mut linked) = (0_u64, HashSet::new());
+    while let Some(step) = walk.step()? {
+        let status = &step.status;
+        if FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
+            && (status.st_nlink == 1 || linked.insert(status.st_ino))
+        {
+            size = size.saturating_add(u64::try_from(status.st_size).unwrap_or(0));
+        }
+    }
+    Ok(size)
 }

@@ -4,7 +4,9 @@
 //! left aside: the app would run with more rights than its manifest says. What the isolators of an app come to together
 //! is said by [`effective`].
 
+mod calls;
 pub mod effective;
+pub mod filter;
 mod value;
 
 use std::collections::BTreeSet;
@@ -66,6 +68,12 @@ pub enum IsolatorError {
         /// The limit.
         bytes: u64,
     },
+    /// A filter's error that the kernel does not have.
+    #[error("isolator errno: {} is no error of the kernel", quoted(.name))]
+    UnknownErrno {
+        /// The error's name.
+        name: String,
+    },
     /// A limit of no processor at all.
     #[error("cpu limit of 0 cores too low. Try a reasonable value, such as 500m")]
     CpuTooLow,
@@ -77,6 +85,7 @@ impl IsolatorError {
         match self {
             Self::UnknownName { .. } => Some(format!("the names are {}", NAMES.join(", "))),
             Self::Capability { problem, .. } => problem.hint(),
+            Self::UnknownErrno { .. } => Some("the names are those of errno(3), such as EPERM".into()),
             Self::Value { .. }
             | Self::TooMany { .. }
             | Self::Incompatible
@@ -172,6 +181,15 @@ impl Isolator {
             Self::SeccompRemove(_) => SECCOMP_REMOVE,
             Self::SelinuxContext(_) => SELINUX_CONTEXT,
         }
+    }
+
+    /// Tells whether a user's isolator of this kind takes the place of an image's `other`.
+    pub fn replaces(&self, other: &Self) -> bool {
+        const CAPABILITIES: [&str; 2] = [CAPABILITIES_RETAIN, CAPABILITIES_REMOVE];
+        const SECCOMP: [&str; 2] = [SECCOMP_RETAIN, SECCOMP_REMOVE];
+        let (own, other) = (self.name(), other.name());
+        own == other
+            || [CAPABILITIES, SECCOMP].iter().any(|pair| pair.contains(&own) && pair.contains(&other))
     }
 
     /// Makes an isolator of its name and its JSON value.

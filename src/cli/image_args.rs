@@ -4,7 +4,7 @@
 //! belong to an image, and arguments. Parsing is pure; it is the command that decides when it happens, because each
 //! has its own order of checks.
 
-use std::{ffi::OsString, marker::PhantomData, path::PathBuf, sync::LazyLock};
+use std::{ffi::OsString, marker::PhantomData, path::PathBuf, str::FromStr, sync::LazyLock};
 
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
@@ -15,6 +15,8 @@ use super::{
 use crate::{
     appc::{
         capability::Capability,
+        isolator::{CpuShares, Errno, Isolator, OomScoreAdj, SeccompSet},
+        label::Annotation,
         name::AcName,
         quantity::{Quantity, QuantityError},
         volume::{Mount, Volume},
@@ -262,8 +264,8 @@ pub struct AppFlags {
     #[arg(long)]
     pub name: Option<AcName>,
     /// Set the app's annotations
-    #[arg(long = "annotation", value_name = "NAME=VALUE", value_parser = |text: &str| pair("annotation", text))]
-    pub annotations: Vec<KeyValue>,
+    #[arg(long = "annotation", value_name = "NAME=VALUE", value_parser = annotation)]
+    pub annotations: Vec<Annotation>,
     /// Set the app's user annotations
     #[arg(long = "user-annotation", value_name = "NAME=VALUE", value_parser = |text: &str| pair("user-annotation", text))]
     pub user_annotations: Vec<KeyValue>,
@@ -280,8 +282,8 @@ pub struct AppFlags {
     #[arg(long, value_name = "QUANTITY")]
     pub cpu: Option<Quantity>,
     /// CPU shares of the preceding image, 2 to 262144
-    #[arg(long, value_name = "N", value_parser = |text: &str| number(text, 2..=262_144))]
-    pub cpu_shares: Option<i64>,
+    #[arg(long, value_name = "N", value_parser = |text: &str| number(text, 2..=262_144, CpuShares::new))]
+    pub cpu_shares: Option<CpuShares>,
     /// Capabilities to retain, such as CAP_SYS_ADMIN
     #[arg(long, value_name = "LIST", alias = "cap-retain", value_delimiter = ',')]
     pub caps_retain: Option<Vec<Capability>>,
@@ -289,11 +291,11 @@ pub struct AppFlags {
     #[arg(long, value_name = "LIST", alias = "cap-remove", value_delimiter = ',')]
     pub caps_remove: Option<Vec<Capability>>,
     /// Seccomp filter override for the preceding image
-    #[arg(long, value_name = "[errno=E,]mode=retain|remove,NAME,...")]
-    pub seccomp: Option<String>,
+    #[arg(long, value_name = "[errno=E,]mode=retain|remove,NAME,...", value_parser = seccomp)]
+    pub seccomp: Option<Isolator>,
     /// Oom-score-adj isolator override, -1000 to 1000
-    #[arg(long, value_name = "N", value_parser = |text: &str| number(text, -1000..=1000))]
-    pub oom_score_adj: Option<i64>,
+    #[arg(long, value_name = "N", value_parser = |text: &str| number(text, -1000..=1000, OomScoreAdj::new))]
+    pub oom_score_adj: Option<OomScoreAdj>,
     /// Where the app's input comes from: null, stream, tty
     #[arg(long, hide = true, value_parser = |text: &str| stream("stdin", &["null", "stream", "tty"], text))]
     pub stdin: Option<String>,
@@ -354,11 +356,44 @@ fn pair(flag: &str, text: &str) -> Result<KeyValue, String> {
     text.parse().map_err(|_| format!("invalid format of --{flag} flag {text:?}"))
 }
 
-fn number(text: &str, range: std::ops::RangeInclusive<i64>) -> Result<i64, String> {
-    match text.parse() {
-        Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(format!("must be an integer between {} and {}", range.start(), range.end())),
+fn annotation(text: &str) -> Result<Annotation, String> {
+    let pair = pair("annotation", text)?;
+    match pair.key.parse() {
+        Ok(name) => Ok(Annotation::new(name, pair.value)),
+        Err(error) => Err(format!("invalid format of --annotation flag {text:?}: {error}")),
     }
+}
+
+fn number<N: FromStr, T>(
+    text: &str,
+    range: std::ops::RangeInclusive<i32>,
+    checked: fn(N) -> Option<T>,
+) -> Result<T, String> {
+    let number = text.parse().ok().and_then(checked);
+    number.ok_or_else(|| format!("must be an integer between {} and {}", range.start(), range.end()))
+}
+
+/// Reads a filter of system calls: `mode=` and `errno=` may stand anywhere among the names.
+fn seccomp(text: &str) -> Result<Isolator, String> {
+    let (mut mode, mut errno, mut set) = (None, None, Vec::new());
+    for word in text.split(',').filter(|word| !word.is_empty()) {
+        match word.split_once('=') {
+            Some(("mode", value)) => mode = Some(value),
+            Some(("errno", value)) => errno = Some(value.parse::<Errno>()?),
+            Some((key, _)) => return Err(format!("unknown parameter {key:?}")),
+            None => set.push(word.to_owned()),
+        }
+    }
+    let kind = match mode {
+        Some("retain") => Isolator::SeccompRetain,
+        Some("remove") => Isolator::SeccompRemove,
+        Some(other) => return Err(format!("unknown mode {other:?}: it must be retain or remove")),
+        None => return Err("mode=retain or mode=remove must be given".to_owned()),
+    };
+    if set.is_empty() {
+        return Err("no system call is named".to_owned());
+    }
+    Ok(kind(SeccompSet { set, errno }))
 }
 
 fn stream(which: &str, modes: &[&str], text: &str) -> Result<String, String> {
@@ -430,6 +465,31 @@ mod tests {
             (
                 "a --oom-score-adj=-1001",
                 r#"invalid argument "-1001" for --oom-score-adj=-1001: must be an integer between -1000 and 1000"#,
+            ),
+            (
+                "a --seccomp=chmod",
+                r#"invalid argument "chmod" for --seccomp=chmod: mode=retain or mode=remove must be given"#,
+            ),
+            (
+                "a --seccomp=mode=keep,chmod",
+                r#"invalid argument "mode=keep,chmod" for --seccomp=mode=keep,chmod: unknown mode "keep": it must be retain or remove"#,
+            ),
+            (
+                "a --seccomp=mode=remove,errno=perm,chmod",
+                r#"invalid argument "mode=remove,errno=perm,chmod" for --seccomp=mode=remove,errno=perm,chmod: errno must start with an 'E' character, got "perm""#,
+            ),
+            (
+                "a --seccomp=mode=remove",
+                r#"invalid argument "mode=remove" for --seccomp=mode=remove: no system call is named"#,
+            ),
+            (
+                "a --annotation=Bad=x",
+                "invalid argument \"Bad=x\" for --annotation=Bad=x: invalid format of --annotation flag \"Bad=x\": \
+                 \"Bad\" is not an AC identifier: only lower-case letters, digits and the characters \"-._~/\" are allowed",
+            ),
+            (
+                "a --caps-retain=CAP_BOGUS",
+                r#"invalid argument "CAP_BOGUS" for --caps-retain=CAP_BOGUS: unknown capability "CAP_BOGUS""#,
             ),
             (
                 "a --memory=16m",

@@ -38,19 +38,10 @@ const FLAGS: &[(&[&str], &[&[&str]])] = &[
 ];
 
 const PREPARE: &[&str] = &[
-    "annotation",
-    "cap-remove",
-    "cap-retain",
-    "caps-remove",
-    "caps-retain",
-    "cpu-shares",
     "mount",
-    "oom-score-adj",
     "pod-manifest",
     "port",
     "private-users",
-    "readonly-rootfs",
-    "seccomp",
     "signature",
     "stage1-from-dir",
     "stage1-hash",
@@ -60,9 +51,6 @@ const PREPARE: &[&str] = &[
     "stderr",
     "stdin",
     "stdout",
-    "supplementary-gids",
-    "user-annotation",
-    "user-label",
     "volume",
 ];
 

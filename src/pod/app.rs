@@ -2,13 +2,17 @@
 //!
 //! Everything that the image wrote is looked up in its own tree, by descriptors that can't leave it.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::user::{Principal, PrincipalError, resolve};
 use crate::appc::app::{App, EnvironmentVariable};
+use crate::appc::capability::CapabilitySet;
 use crate::appc::image_id::ImageId;
 use crate::appc::image_manifest::ImageManifest;
+use crate::appc::isolator::filter::{Filtering, filtering};
 use crate::appc::isolator::{self, Isolator, IsolatorError};
+use crate::appc::label::Annotation;
 use crate::appc::name::AcName;
 use crate::appc::platform::PlatformError;
 use crate::appc::pod_manifest::{RuntimeApp, RuntimeImage};
@@ -50,8 +54,18 @@ pub struct AppRequest {
     pub working_directory: Option<String>,
     /// Adds to and replaces in the image's environment.
     pub environment: Vec<(String, String)>,
-    /// Limits in the place of the image's.
+    /// Replaces the image's further groups.
+    pub supplementary_gids: Option<Vec<u32>>,
+    /// Limits and rights in the place of the image's.
     pub isolators: Vec<Isolator>,
+    /// Whether its root is read-only.
+    pub read_only_root: bool,
+    /// What the pod manifest says beside the image's own annotations.
+    pub annotations: Vec<Annotation>,
+    /// Replaces the image's, unless empty.
+    pub user_annotations: BTreeMap<String, String>,
+    /// Replaces the image's, unless empty.
+    pub user_labels: BTreeMap<String, String>,
 }
 
 /// The environment that the user gives to all apps of a pod.
@@ -78,6 +92,9 @@ pub enum AppError {
     /// The image is for no platform of ours.
     #[error(transparent)]
     Platform(#[from] PlatformError),
+    /// Which one is meant?
+    #[error("error: cannot use both --caps-retain and --caps-remove on the same image")]
+    BothCapabilityFlags,
     /// A limit or right that can't be given.
     #[error("app \"{app}\": {reason}")]
     Isolator {
@@ -131,7 +148,11 @@ impl Hint for AppError {
             Self::Platform(error) => error.hint(),
             Self::Isolator { reason, .. } => reason.hint(),
             Self::Sys(error) => error.hint(),
-            Self::NoApp(_) | Self::EmptyExec(_) | Self::Later { .. } | Self::WorkingDirectory(_) => None,
+            Self::NoApp(_)
+            | Self::EmptyExec(_)
+            | Self::BothCapabilityFlags
+            | Self::Later { .. }
+            | Self::WorkingDirectory(_) => None,
         }
     }
 }
@@ -172,13 +193,34 @@ pub fn runtime_app(
     app.group = request.group.clone().unwrap_or(app.group);
     app.working_directory = request.working_directory.clone().unwrap_or(app.working_directory);
     app.environment = environment(&app.environment, request, pod);
-    for isolator in &request.isolators {
-        app.isolators.retain(|other| other.name() != isolator.name());
-        app.isolators.push(isolator.clone());
+    app.supplementary_gids = request.supplementary_gids.clone().unwrap_or(app.supplementary_gids);
+    replace_isolators(&mut app.isolators, &request.isolators)?;
+    if !request.user_annotations.is_empty() {
+        app.user_annotations.clone_from(&request.user_annotations);
+    }
+    if !request.user_labels.is_empty() {
+        app.user_labels.clone_from(&request.user_labels);
     }
     let labels = image.labels.clone();
     let runtime = RuntimeImage { name: Some(image.name.clone()), id: request.image, labels };
-    Ok(RuntimeApp { app: Some(app), ..RuntimeApp::new(name(request, image)?, runtime) })
+    Ok(RuntimeApp {
+        app: Some(app),
+        read_only_root_fs: request.read_only_root,
+        annotations: request.annotations.clone(),
+        ..RuntimeApp::new(name(request, image)?, runtime)
+    })
+}
+
+fn replace_isolators(isolators: &mut Vec<Isolator>, by: &[Isolator]) -> Result<(), AppError> {
+    let has = |wanted: fn(&Isolator) -> bool| by.iter().any(wanted);
+    if has(|isolator| matches!(isolator, Isolator::CapabilitiesRetain(_)))
+        && has(|isolator| matches!(isolator, Isolator::CapabilitiesRemove(_)))
+    {
+        return Err(AppError::BothCapabilityFlags);
+    }
+    isolators.retain(|old| !by.iter().any(|new| new.replaces(old)));
+    isolators.extend(by.iter().cloned());
+    Ok(())
 }
 
 /// Lowest to highest: inherited, the image's, `--environment`, `--set-env-file`, `--set-env` (spec pods.md 3.5).
@@ -229,7 +271,7 @@ pub fn spec(
     restrictions: (Capabilities, Seccomp),
 ) -> Result<AppSpec, AppError> {
     let Some(app) = &runtime.app else { return Err(AppError::NoApp(runtime.image.id)) };
-    refuse_what_comes_later(&runtime.name, app, restrictions.1)?;
+    refuse_what_comes_later(&runtime.name, app)?;
     let Some(first) = app.exec.first().filter(|program| !program.is_empty()) else {
         return Err(AppError::EmptyExec(image.name.to_string()));
     };
@@ -238,6 +280,10 @@ pub fn spec(
     let isolator = |reason| AppError::Isolator { app: runtime.name.clone(), reason };
     let isolators = &app.isolators;
     let cpu = isolator::cpu_limit(isolators).map_err(isolator)?;
+    let filter = match restrictions.1 {
+        Seccomp::Filtered => filtering(isolators).map_err(isolator)?.filter,
+        Seccomp::Unfiltered => None,
+    };
     Ok(AppSpec {
         description: match image.label("version") {
             Some(version) => format!("{}:{version}", image.name),
@@ -254,7 +300,9 @@ pub fn spec(
             Capabilities::Bounded => Some(isolator::capability_set(isolators).map_err(isolator)?),
             Capabilities::Unbounded => None,
         },
-        no_new_privileges: isolator::no_new_privileges(isolators),
+        // systemd needs it to filter a user who has no rights, and says so nowhere.
+        no_new_privileges: isolator::no_new_privileges(isolators) || (user != 0 && filter.is_some()),
+        filter,
         memory_max: isolator::memory_limit(isolators)
             .map_err(isolator)?
             .map(|limit| limit.byte_size().bytes()),
@@ -267,12 +315,39 @@ pub fn spec(
     })
 }
 
+/// What the user should know about the rights of an app: names that did not count, and what its image takes.
+pub fn notices(
+    runtime: &RuntimeApp,
+    request: &AppRequest,
+    restrictions: (Capabilities, Seccomp),
+) -> Vec<String> {
+    let RuntimeApp { name, app: Some(app), .. } = runtime else { return Vec::new() };
+    let mut notices = Vec::new();
+    if restrictions.1 == Seccomp::Filtered
+        && let Ok(Filtering { ignored, .. }) = filtering(&app.isolators)
+    {
+        let told = |reason| format!("app \"{name}\": a name in its system call filter is ignored: {reason}");
+        notices.extend(ignored.into_iter().map(told));
+    }
+    let by_user =
+        request.isolators.iter().any(|isolator| matches!(isolator, Isolator::CapabilitiesRetain(_)));
+    if let (Capabilities::Bounded, false, Ok(set)) =
+        (restrictions.0, by_user, isolator::capability_set(&app.isolators))
+    {
+        let more = set.difference(CapabilitySet::DEFAULT);
+        if !more.is_empty() {
+            notices.push(format!("app \"{name}\": its image gives it more capabilities than usual: {more}"));
+        }
+    }
+    notices
+}
+
 /// Maps cpu-shares to `CPUWeight=`: 1024 is 100 (spec pods.md 3.8).
 fn weight(shares: u32) -> u64 {
     (u64::from(shares) * 100 / 1024).clamp(1, 10_000)
 }
 
-fn refuse_what_comes_later(name: &AcName, app: &App, seccomp: Seccomp) -> Result<(), AppError> {
+fn refuse_what_comes_later(name: &AcName, app: &App) -> Result<(), AppError> {
     let later = |feature: String| Err(AppError::Later { app: name.clone(), feature });
     if let Some(point) = app.mount_points.first() {
         return later(format!("the mount point \"{}\"", point.name));
@@ -282,13 +357,6 @@ fn refuse_what_comes_later(name: &AcName, app: &App, seccomp: Seccomp) -> Result
     }
     if let Some(port) = app.ports.iter().find(|port| port.socket_activated) {
         return later(format!("socket activation of the port \"{}\"", port.name));
-    }
-    let filters = app
-        .isolators
-        .iter()
-        .find(|isolator| matches!(isolator, Isolator::SeccompRetain(_) | Isolator::SeccompRemove(_)));
-    if let (Some(filter), Seccomp::Filtered) = (filters, seccomp) {
-        return later(format!("the isolator \"{}\"", filter.name()));
     }
     Ok(())
 }
@@ -372,6 +440,8 @@ fn full_environment(runtime: &RuntimeApp, app: &App) -> Vec<(String, String)> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use serde_json::json;
+
     use super::*;
 
     fn image(app: &str) -> ImageManifest {
@@ -392,7 +462,12 @@ mod tests {
             group: None,
             working_directory: None,
             environment: vec![],
+            supplementary_gids: None,
             isolators: vec![],
+            read_only_root: false,
+            annotations: vec![],
+            user_annotations: BTreeMap::new(),
+            user_labels: BTreeMap::new(),
         }
     }
 
@@ -490,14 +565,92 @@ mod tests {
                 r#""eventHandlers":[{"name":"pre-start","exec":["/x"]}]"#,
                 "app \"web\": its image asks for the event handler \"pre-start\", which this version does not support yet",
             ),
-            (
-                r#""isolators":[{"name":"os/linux/seccomp-remove-set","value":{"set":["mount"]}}]"#,
-                "app \"web\": its image asks for the isolator \"os/linux/seccomp-remove-set\", which this version does not support yet",
-            ),
         ] {
             let app = format!(r#","app":{{"exec":["app"],"user":"0","group":"0",{extra}}}"#);
             assert_eq!(planned(&app, &request()).unwrap_err().to_string(), expected);
         }
+    }
+
+    fn isolator(name: &str, value: serde_json::Value) -> Isolator {
+        Isolator::parse(name, &value).unwrap()
+    }
+
+    #[test]
+    fn a_user_s_isolators_take_the_place_of_the_image_s() {
+        let image = r#","app":{"exec":["app"],"user":"0","group":"0","isolators":[
+            {"name":"os/linux/capabilities-remove-set","value":{"set":["CAP_KILL"]}},
+            {"name":"os/linux/capabilities-remove-set","value":{"set":["CAP_MKNOD"]}},
+            {"name":"os/linux/seccomp-remove-set","value":{"set":["chmod"]}},
+            {"name":"os/linux/oom-score-adj","value":5}]}"#;
+        let asked = vec![
+            isolator("os/linux/capabilities-retain-set", json!({"set": ["CAP_CHOWN"]})),
+            isolator("os/linux/seccomp-retain-set", json!({"set": ["@appc.io/all"]})),
+        ];
+        let own = planned(image, &request()).unwrap();
+        assert_eq!(own.capabilities.map(|set| set.iter().count()), Some(12));
+        assert_eq!(own.filter.unwrap().written().1, ["chmod"]);
+        let changed = planned(image, &AppRequest { isolators: asked, ..request() }).unwrap();
+        assert_eq!(changed.capabilities.map(|set| set.to_string()).as_deref(), Some("CAP_CHOWN"));
+        assert_eq!((changed.filter, changed.oom_score_adjust), (None, Some(5)));
+
+        let both = ["os/linux/capabilities-retain-set", "os/linux/capabilities-remove-set"]
+            .map(|name| isolator(name, json!({"set": ["CAP_CHOWN"]})));
+        assert_eq!(
+            planned(image, &AppRequest { isolators: both.into(), ..request() }).unwrap_err().to_string(),
+            "error: cannot use both --caps-retain and --caps-remove on the same image"
+        );
+    }
+
+    #[test]
+    fn a_filter_makes_set_id_bits_void_for_all_but_root() {
+        let as_user = AppRequest { user: Some("1000".into()), ..request() };
+        let all = isolator("os/linux/seccomp-retain-set", json!({"set": ["@appc.io/all"]}));
+        assert!(planned(APP, &as_user).unwrap().no_new_privileges);
+        assert!(!planned(APP, &request()).unwrap().no_new_privileges);
+        assert!(!planned(APP, &AppRequest { isolators: vec![all], ..as_user }).unwrap().no_new_privileges);
+    }
+
+    #[test]
+    fn the_user_is_told_what_an_image_gives_itself_and_what_did_not_count() {
+        let app = r#","app":{"exec":["app"],"user":"0","group":"0","isolators":[
+            {"name":"os/linux/capabilities-retain-set","value":{"set":["CAP_CHOWN","CAP_SYS_TIME"]}},
+            {"name":"os/linux/seccomp-remove-set","value":{"set":["bogus"]}}]}"#;
+        let restrictions = (Capabilities::Bounded, Seccomp::Filtered);
+        let runtime =
+            |request: &AppRequest| runtime_app(request, &image(app), &PodEnvironment::default()).unwrap();
+        let plain = runtime(&request());
+        assert_eq!(
+            notices(&plain, &request(), restrictions),
+            [
+                "app \"web\": a name in its system call filter is ignored: \"bogus\" is no system call or set of them that is known",
+                "app \"web\": its image gives it more capabilities than usual: CAP_SYS_TIME",
+            ]
+        );
+        let retain = isolator("os/linux/capabilities-retain-set", json!({"set": ["CAP_SYS_TIME"]}));
+        let asked = AppRequest { isolators: vec![retain], ..request() };
+        let none = (Capabilities::Bounded, Seccomp::Unfiltered);
+        assert!(notices(&runtime(&asked), &asked, none).is_empty());
+    }
+
+    #[test]
+    fn the_user_s_words_go_to_the_manifest() {
+        let image = image(
+            r#","app":{"exec":["app"],"user":"0","group":"0","supplementaryGIDs":[7],
+                "userAnnotations":{"a":"image","b":"image"},"userLabels":{"l":"image"}}"#,
+        );
+        let asked = AppRequest {
+            supplementary_gids: Some(vec![5, 6]),
+            read_only_root: true,
+            annotations: vec![Annotation::new("note".parse().unwrap(), "line\nbreak")],
+            user_annotations: BTreeMap::from([("a".into(), "user".into())]),
+            ..request()
+        };
+        let runtime = runtime_app(&asked, &image, &PodEnvironment::default()).unwrap();
+        assert_eq!((runtime.read_only_root_fs, runtime.annotations), (true, asked.annotations));
+        let app = runtime.app.unwrap();
+        assert_eq!(app.supplementary_gids, [5, 6]);
+        assert_eq!(app.user_annotations, asked.user_annotations);
+        assert_eq!(app.user_labels, BTreeMap::from([("l".into(), "image".into())]));
     }
 
     #[test]

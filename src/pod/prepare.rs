@@ -155,6 +155,7 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
         let root = Root::open(&tree_rootfs)?;
         let restrictions = (request.restrictions.capabilities, request.restrictions.seccomp);
         let mut spec = app::spec(&runtime, &image, &root, restrictions)?;
+        notices.extend(app::notices(&runtime, wanted, restrictions));
         notices.extend(leave_out_what_can_not_be(&mut spec));
         let manifest_bytes = store.manifest_bytes(&wanted.image)?;
         store.used(&wanted.image)?;
@@ -241,9 +242,14 @@ fn leave_out_what_can_not_be(app: &mut AppSpec) -> Vec<String> {
         app.memory_max = None;
         notices.push(disabled("resource/memory"));
     }
-    if app.cpu_millicores.is_some() && !cgroup::has_controller("cpu") {
+    let has_cpu = || cgroup::has_controller("cpu");
+    if app.cpu_millicores.is_some() && !has_cpu() {
         app.cpu_millicores = None;
         notices.push(disabled("resource/cpu"));
+    }
+    if app.cpu_weight.is_some() && !has_cpu() {
+        app.cpu_weight = None;
+        notices.push(disabled("os/linux/cpu-shares"));
     }
     notices
 }

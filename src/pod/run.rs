@@ -6,8 +6,12 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::layout::PodPaths;
 use super::lifecycle::{MoveError, Pod, Startable};
 use super::observe::{self, ObserveError};
+use crate::appc::capability::CapabilitySet;
+use crate::appc::isolator::capability_set;
+use crate::appc::pod_uuid::PodUuid;
 use crate::image::store::{Store, TreeId};
 use crate::os::process::{ProcessId, become_program};
 use crate::os::{Hint, SysError, atomic, cgroup, file, inotify, interrupt, mount, ns};
@@ -229,6 +233,7 @@ fn launch<P: Startable>(
     notice: impl Fn(&str),
 ) -> Result<std::convert::Infallible, RunError> {
     let rkt = helper(&pod.paths().stage1_root())?;
+    let capabilities = further_capabilities(pod.uuid(), &pod.paths())?;
     let running = pod.into_running()?;
     let paths = running.paths();
     let stage1_root = paths.stage1_root();
@@ -245,7 +250,7 @@ fn launch<P: Startable>(
         hostname: &hostname,
         registration,
         notify_socket: request.notify_socket.as_deref(),
-        every_capability: paths.unbounded().exists(),
+        capabilities,
         debug: request.debug,
     });
     if interrupt::has_arrived() {
@@ -270,6 +275,18 @@ fn helper(stage1_root: &Path) -> Result<Option<PathBuf>, SysError> {
     let copy = stage1_root.join(PROGRAM.trim_start_matches('/'));
     std::fs::copy(OWN, &copy).map_err(SysError::on("copying rkt to", &copy))?;
     Ok(None)
+}
+
+/// What the apps may do beyond what systemd-nspawn gives to every pod; `None` for everything.
+fn further_capabilities(uuid: &PodUuid, paths: &PodPaths) -> Result<Option<CapabilitySet>, RunError> {
+    if paths.unbounded().exists() {
+        return Ok(None);
+    }
+    let manifest = observe::manifest(uuid, paths)?;
+    // One that can't be read was refused when the pod was prepared.
+    let sets = manifest.apps.iter().filter_map(|app| capability_set(&app.app.as_ref()?.isolators).ok());
+    let all = sets.fold(CapabilitySet::EMPTY, CapabilitySet::union);
+    Ok(Some(all.difference(CapabilitySet::DEFAULT)))
 }
 
 fn hostname(stage1_root: &Path) -> Result<String, SysError> {

@@ -5,7 +5,7 @@
 //! processes. An app may give up rights by itself: less is never wrong.
 //!
 //! ```text
-//! rkt/asked    UNIT CAPABILITIES NO_NEW_PRIVILEGES KERNEL_PATHS      web.service 00000000a80425fb 0 1
+//! rkt/asked    UNIT CAPABILITIES NO_NEW_PRIVILEGES KERNEL_PATHS FILTER      web.service 00000000a80425fb 0 1 1
 //! ```
 
 use std::fmt;
@@ -28,12 +28,14 @@ pub struct Asked {
     pub no_new_privileges: bool,
     /// Whether /proc/sys, /sys and /dev are read-only.
     pub protected_paths: bool,
+    /// Whether the app has a system call filter beside that of the pod.
+    pub filtered: bool,
 }
 
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (bit, paths) = (u8::from(self.no_new_privileges), u8::from(self.protected_paths));
-        write!(f, "{} {:016x} {bit} {paths}", self.unit, self.capabilities)
+        let bits = [self.no_new_privileges, self.protected_paths, self.filtered].map(u8::from);
+        write!(f, "{} {:016x} {} {} {}", self.unit, self.capabilities, bits[0], bits[1], bits[2])
     }
 }
 
@@ -48,7 +50,7 @@ impl FromStr for Asked {
     fn from_str(line: &str) -> Result<Self, Self::Err> {
         let mut words = line.split(' ');
         let mut word = || words.next().ok_or(ParseAskedError);
-        let (unit, capabilities, bit, paths) = (word()?, word()?, word()?, word()?);
+        let (unit, capabilities, bit, paths, filter) = (word()?, word()?, word()?, word()?, word()?);
         let flag = |text: &str| match text {
             "0" => Ok(false),
             "1" => Ok(true),
@@ -59,6 +61,7 @@ impl FromStr for Asked {
             capabilities: u64::from_str_radix(capabilities, 16).map_err(|_| ParseAskedError)?,
             no_new_privileges: flag(bit)?,
             protected_paths: flag(paths)?,
+            filtered: flag(filter)?,
         })
     }
 }
@@ -70,6 +73,8 @@ struct Rights {
     no_new_privileges: bool,
     /// Whether a system call filter is on: the pod's own is always there.
     filtered: bool,
+    /// How many filters there are.
+    filters: u32,
 }
 
 /// Compares every app below `root`, the pod's root, and returns a sentence for each right that is more than asked.
@@ -79,6 +84,7 @@ struct Rights {
 pub fn excesses(root: &Path) -> Result<Vec<String>, SysError> {
     let path = root.join(ASKED);
     let text = std::fs::read_to_string(&path).map_err(SysError::on("reading", &path))?;
+    let of_the_pod = filters_of_init(root);
     let mut found = Vec::new();
     for line in text.lines() {
         let asked: Asked = line.parse().map_err(|error: ParseAskedError| {
@@ -93,7 +99,7 @@ pub fn excesses(root: &Path) -> Result<Vec<String>, SysError> {
                 continue;
             };
             found.extend(
-                compare(&asked, &status, &mounts)
+                compare(&asked, of_the_pod, &status, &mounts)
                     .into_iter()
                     .map(|excess| format!("{}: {excess}", asked.unit)),
             );
@@ -112,7 +118,13 @@ fn processes(root: &Path, unit: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-fn compare(asked: &Asked, status: &str, mounts: &str) -> Vec<String> {
+/// How many system call filters the pod's init has, which all of its processes inherit.
+fn filters_of_init(root: &Path) -> Option<u32> {
+    let status = std::fs::read_to_string(root.join("proc/1/status")).ok()?;
+    rights(&status).map(|rights| rights.filters)
+}
+
+fn compare(asked: &Asked, of_the_pod: Option<u32>, status: &str, mounts: &str) -> Vec<String> {
     let Some(rights) = rights(status) else { return vec!["the kernel does not tell its rights".into()] };
     let mut excesses = Vec::new();
     let more = rights.capabilities & !asked.capabilities;
@@ -124,6 +136,9 @@ fn compare(asked: &Asked, status: &str, mounts: &str) -> Vec<String> {
     }
     if !rights.filtered {
         excesses.push("no system call filter is on".into());
+    }
+    if asked.filtered && of_the_pod.is_none_or(|filters| rights.filters <= filters) {
+        excesses.push("its own system call filter is not on".into());
     }
     if asked.protected_paths {
         for point in ["/proc/sys", "/sys", "/dev"] {
@@ -143,6 +158,7 @@ fn rights(status: &str) -> Option<Rights> {
         capabilities: u64::from_str_radix(field("CapBnd")?, 16).ok()?,
         no_new_privileges: field("NoNewPrivs")? == "1",
         filtered: field("Seccomp")? == "2",
+        filters: field("Seccomp_filters")?.parse().ok()?,
     })
 }
 
@@ -159,7 +175,7 @@ fn is_read_only(mounts: &str, point: &str) -> bool {
 mod tests {
     use super::*;
 
-    const STATUS: &str = "Name:\tsh\nCapInh:\t0\nCapBnd:\t00000000a80425fb\nNoNewPrivs:\t0\nSeccomp:\t2\n";
+    const STATUS: &str = "Name:\tsh\nCapInh:\t0\nCapBnd:\t00000000a80425fb\nNoNewPrivs:\t0\nSeccomp:\t2\nSeccomp_filters:\t4\n";
     const MOUNTS: &str = "1 0 0:1 / / rw - overlay o rw\n2 1 0:2 / /proc rw - proc p rw\n3 2 0:2 /sys /proc/sys ro,nosuid - proc p rw\n\
                           4 1 0:3 / /sys ro - sysfs s ro\n5 1 0:4 / /dev ro,nosuid - tmpfs t rw\n";
 
@@ -169,6 +185,7 @@ mod tests {
             capabilities: 0xa804_25fb,
             no_new_privileges: false,
             protected_paths: true,
+            filtered: true,
         }
     }
 
@@ -176,11 +193,17 @@ mod tests {
     fn what_was_asked_survives_the_file() {
         for asked in [
             asked(),
-            Asked { capabilities: u64::MAX, no_new_privileges: true, protected_paths: false, ..asked() },
+            Asked {
+                capabilities: u64::MAX,
+                no_new_privileges: true,
+                protected_paths: false,
+                filtered: false,
+                ..asked()
+            },
         ] {
             assert_eq!(asked.to_string().parse(), Ok(asked));
         }
-        for line in ["", "web.service", "web.service x 0 1", "web.service 0 2 1"] {
+        for line in ["", "web.service", "web.service x 0 1", "web.service 0 2 1 1", "web.service 0 1 1"] {
             assert_eq!(line.parse::<Asked>(), Err(ParseAskedError), "{line:?}");
         }
     }
@@ -188,8 +211,8 @@ mod tests {
     #[test]
     fn more_than_was_asked_is_named_and_less_is_not() {
         let none: [&str; 0] = [];
-        assert_eq!(compare(&asked(), STATUS, MOUNTS), none);
-        assert_eq!(compare(&asked(), &STATUS.replace("a80425fb", "0"), MOUNTS), none);
+        assert_eq!(compare(&asked(), Some(3), STATUS, MOUNTS), none);
+        assert_eq!(compare(&asked(), Some(3), &STATUS.replace("a80425fb", "0"), MOUNTS), none);
         for (status, mounts, expected) in [
             (
                 STATUS.replace("00000000a80425fb", "000001ffffffffff"),
@@ -197,13 +220,20 @@ mod tests {
                 "its processes may have the capabilities 0x1ff57fbda04, which were not asked for",
             ),
             (STATUS.replace("Seccomp:\t2", "Seccomp:\t0"), MOUNTS.to_owned(), "no system call filter is on"),
+            (STATUS.replace("ers:\t4", "ers:\t3"), MOUNTS.to_owned(), "its own system call filter is not on"),
             (STATUS.to_owned(), MOUNTS.replace("/sys ro -", "/sys rw -"), "/sys is not read-only"),
             (STATUS.to_owned(), MOUNTS.replace("/dev ro", "/dev rw"), "/dev is not read-only"),
             (String::new(), MOUNTS.to_owned(), "the kernel does not tell its rights"),
         ] {
-            assert_eq!(compare(&asked(), &status, &mounts), [expected]);
+            assert_eq!(compare(&asked(), Some(3), &status, &mounts), [expected]);
         }
         let strict = Asked { no_new_privileges: true, ..asked() };
-        assert_eq!(compare(&strict, STATUS, MOUNTS), ["set-id bits have effect, which was forbidden"]);
+        assert_eq!(
+            compare(&strict, Some(3), STATUS, MOUNTS),
+            ["set-id bits have effect, which was forbidden"]
+        );
+        let unfiltered = Asked { filtered: false, ..asked() };
+        assert_eq!(compare(&unfiltered, Some(4), STATUS, MOUNTS), none);
+        assert_eq!(compare(&asked(), None, STATUS, MOUNTS), ["its own system call filter is not on"]);
     }
 }

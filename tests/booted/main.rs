@@ -8,6 +8,7 @@ mod bad_input;
 mod bus;
 mod host;
 mod inside;
+mod isolators;
 mod lifecycle;
 mod machine;
 mod many;

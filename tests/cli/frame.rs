@@ -167,8 +167,8 @@ fn what_comes_later_says_so() {
         let error = format!("run: {name} is not supported by this version yet\n");
         world.run(&format!("run --net=x {flag} image")).expect(254, "", &error);
     }
-    let error = "run: --seccomp is not supported by this version yet\n";
-    world.run("run image --seccomp mode=retain,read").expect(254, "", error);
+    let error = "run: --signature is not supported by this version yet\n";
+    world.run("run image --signature image.asc").expect(254, "", error);
 }
 
 #[test]

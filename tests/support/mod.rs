@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "compiled into each test executable, of which none uses all of it")]
 
 pub(crate) mod aci;
+pub(crate) mod probe;
 pub(crate) mod run;
 #[allow(
     unreachable_pub,

@@ -1,5 +1,8 @@
 //! From flags to what the pod room is asked for; here the environment and the host's size are read.
 
+use std::collections::BTreeMap;
+
+use crate::appc::capability::Capability;
 use crate::appc::isolator::{Isolator, Resource};
 use crate::appc::quantity::Quantity;
 use crate::cli::args::KeyValue;
@@ -104,6 +107,11 @@ fn app_request(
 ) -> Result<AppRequest, CliError> {
     let flags = &wanted.flags;
     let mut isolators = Vec::new();
+    isolators.extend(flags.caps_retain.as_ref().map(|caps| Isolator::CapabilitiesRetain(names(caps))));
+    isolators.extend(flags.caps_remove.as_ref().map(|caps| Isolator::CapabilitiesRemove(names(caps))));
+    isolators.extend(flags.seccomp.clone());
+    isolators.extend(flags.cpu_shares.map(Isolator::CpuShares));
+    isolators.extend(flags.oom_score_adj.map(Isolator::OomScoreAdj));
     if let Some(memory) = &flags.memory {
         isolators.push(Isolator::Memory(Resource::limit(memory.clone())));
     }
@@ -119,8 +127,21 @@ fn app_request(
         group: flags.group.clone(),
         working_directory: flags.working_dir.clone(),
         environment: flags.environment.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
+        supplementary_gids: flags.supplementary_gids.clone().map(|gids| gids.0),
         isolators,
+        read_only_root: flags.readonly_rootfs.unwrap_or(false),
+        annotations: flags.annotations.clone(),
+        user_annotations: map(&flags.user_annotations),
+        user_labels: map(&flags.user_labels),
     })
+}
+
+fn names(capabilities: &[Capability]) -> Vec<String> {
+    capabilities.iter().map(Capability::to_string).collect()
+}
+
+fn map(pairs: &[KeyValue]) -> BTreeMap<String, String> {
+    pairs.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect()
 }
 
 /// Reads a plain number above the host's number of CPUs as thousandths: nobody means 500 whole ones.

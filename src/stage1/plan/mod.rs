@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 pub use self::units::{UnitPlanError, app_unit_name};
 use crate::appc::capability::CapabilitySet;
+use crate::appc::isolator::filter::Filter;
 use crate::appc::name::AcName;
 use crate::appc::pod_uuid::PodUuid;
 use crate::stage1::verify::ASKED;
@@ -113,6 +114,8 @@ pub struct AppSpec {
     pub environment: Vec<(String, String)>,
     /// What any of its processes can ever be allowed to do; `None` for everything.
     pub capabilities: Option<CapabilitySet>,
+    /// Which system calls it may make, beyond what no process of a pod may; `None` for no filter of its own.
+    pub filter: Option<Filter>,
     /// Whether set-id bits have no effect.
     pub no_new_privileges: bool,
     /// Memory limit in bytes.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::skeleton::NO_GENERATORS;
+use crate::appc::capability::CapabilitySet;
 use crate::appc::pod_uuid::PodUuid;
 use crate::os::process::Program;
 use crate::stage1::inside::PROGRAM;
@@ -36,8 +37,8 @@ pub struct Start<'a> {
     pub registration: Registration,
     /// The caller's `NOTIFY_SOCKET`, to which the pod's readiness is passed on (sd_notify(3)).
     pub notify_socket: Option<&'a str>,
-    /// Whether its apps may have every capability, which the pod's init must then have too.
-    pub every_capability: bool,
+    /// What its apps may do beyond what is usual, which the pod's init must then be allowed too; `None` for everything.
+    pub capabilities: Option<CapabilitySet>,
     /// Whether the pod's systemd writes its own messages to the console.
     pub debug: bool,
 }
@@ -61,8 +62,10 @@ pub fn program(start: &Start<'_>) -> Program {
     if start.registration == Registration::Unregistered {
         args.push("--register=no".into());
     }
-    if start.every_capability {
-        args.push("--capability=all".into());
+    match start.capabilities {
+        None => args.push("--capability=all".into()),
+        Some(set) if set.is_empty() => {}
+        Some(set) => args.push(format!("--capability={}", set.to_string().replace(' ', ","))),
     }
     args.push("--bind-ro=/usr".into());
     if let Some(rkt) = start.rkt {

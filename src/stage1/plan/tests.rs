@@ -5,6 +5,8 @@ use std::path::Path;
 use super::nspawn::{Registration, Start, program};
 use super::{AppSpec, EntryKind, HostName, KernelPaths, PodSpec, entries};
 use crate::appc::capability::CapabilitySet;
+use crate::appc::isolator::filter::{Filter, filtering};
+use crate::appc::isolator::{Isolator, SeccompSet};
 use crate::golden::assert_golden;
 
 const UUID: &str = "6e1f0c9a-52d4-4b38-a1e0-93cf4d2688b7";
@@ -21,6 +23,7 @@ fn app(name: &str) -> AppSpec {
         supplementary_groups: vec![],
         environment: vec![("PATH".into(), "/bin".into())],
         capabilities: Some(CapabilitySet::DEFAULT),
+        filter: Some(Filter::default()),
         no_new_privileges: false,
         memory_max: None,
         cpu_millicores: None,
@@ -64,6 +67,10 @@ fn a_pod_of_one_app() {
 
 #[test]
 fn a_pod_of_two_apps_with_every_setting() {
+    let removed = Isolator::SeccompRemove(SeccompSet {
+        set: ["mount", "@systemd/clock"].map(str::to_owned).into(),
+        errno: Some("EPERM".parse().unwrap()),
+    });
     let limited = AppSpec {
         description: "a 100% \"quoted\" name".into(),
         program: "/usr/bin/my app".into(),
@@ -73,6 +80,7 @@ fn a_pod_of_two_apps_with_every_setting() {
         group: 1001,
         supplementary_groups: vec![5, 1001],
         environment: vec![("A".into(), "line\n\"two\" $x `y` \\".into()), ("LANG".into(), "C".into())],
+        filter: filtering(&[removed]).unwrap().filter,
         no_new_privileges: true,
         memory_max: Some(16 << 20),
         cpu_millicores: Some(500),
@@ -82,7 +90,7 @@ fn a_pod_of_two_apps_with_every_setting() {
         notifies: true,
         ..app("dbus")
     };
-    let open = AppSpec { capabilities: None, ..app("rkt-web") };
+    let open = AppSpec { capabilities: None, filter: None, ..app("rkt-web") };
     let mut pod = pod(vec![limited, open]);
     pod.kernel_paths = KernelPaths::Open;
     assert_golden("pod/two-apps.txt", &shown(&pod));
@@ -138,7 +146,7 @@ fn the_command_of_the_supervisor() {
         hostname: "web",
         registration: Registration::Unregistered,
         notify_socket: Some("/run/systemd/notify"),
-        every_capability: false,
+        capabilities: Some(CapabilitySet::EMPTY),
         debug: false,
     };
     let program = program(&start);

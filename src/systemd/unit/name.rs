@@ -221,6 +221,7 @@ impl Value for VariableNames {
 pub struct SystemCallFilter {
     allow: bool,
     calls: Vec<SystemCall>,
+    failing: Vec<(SystemCall, Errno)>,
 }
 
 impl SystemCallFilter {
@@ -244,7 +245,20 @@ impl SystemCallFilter {
         if calls.is_empty() {
             return Err(ValueError::new("system call filter", "", Reason::Empty));
         }
-        Ok(Self { allow, calls })
+        Ok(Self { allow, calls, failing: Vec::new() })
+    }
+
+    /// Makes a call fail with an error of its own, whatever becomes of others that may not be made.
+    #[must_use]
+    pub fn failing(mut self, call: SystemCall, errno: Errno) -> Self {
+        self.calls.retain(|other| *other != call);
+        self.failing.push((call, errno));
+        self
+    }
+
+    fn words(&self) -> impl Iterator<Item = String> {
+        let failing = self.failing.iter().map(|(call, errno)| format!("{call}:{errno}"));
+        self.calls.iter().map(SystemCall::to_string).chain(failing)
     }
 
     fn sign(&self) -> &'static str {
@@ -254,7 +268,7 @@ impl SystemCallFilter {
 
 impl Value for SystemCallFilter {
     fn render(&self) -> String {
-        format!("{}{}", self.sign(), joined(&self.calls))
+        format!("{}{}", self.sign(), joined(self.words()))
     }
 
     fn syntax(&self) -> Syntax {
@@ -262,7 +276,7 @@ impl Value for SystemCallFilter {
     }
 
     fn meaning(&self, _instance: &str) -> Vec<Vec<u8>> {
-        let mut words: Vec<_> = self.calls.iter().map(bytes_of).collect();
+        let mut words: Vec<_> = self.words().map(bytes_of).collect();
         if let Some(first) = words.first_mut() {
             first.splice(0..0, self.sign().bytes());
         }

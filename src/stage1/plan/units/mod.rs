@@ -79,6 +79,7 @@ pub(super) fn asked(pod: &PodSpec) -> Result<String, UnitNameError> {
             unit: app_unit_name(&app.name)?.to_string(),
             capabilities: app.capabilities.map_or(u64::MAX, |set| set.bits()),
             no_new_privileges: app.no_new_privileges,
+            filtered: app.filter.is_some(),
             protected_paths: pod.kernel_paths == KernelPaths::Protected,
         };
         text.push_str(&format!("{asked}\n"));

@@ -66,6 +66,22 @@ pub fn save(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SysError> {
     sync_parent(path)
 }
 
+/// Writes `bytes` to `path` with exactly `mode`, replacing what was there: a reader sees the old file or the new one. It is
+/// not synced; after a power cut the file may be either, or empty.
+///
+/// # Errors
+/// When any step is refused; `path` is then as before.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SysError> {
+    let temporary = temporary_beside(path);
+    let written = write_new(&temporary, bytes, mode)
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(SysError::on("renaming to", path)));
+    if written.is_err() {
+        // Best effort: the error that is reported is the first one.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
 /// Writes a new file that nothing may have made before, with exactly `mode`, and syncs it (not its directory).
 ///
 /// # Errors

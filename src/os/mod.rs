@@ -5,6 +5,7 @@
 
 pub mod atomic;
 pub mod cgroup;
+pub mod command;
 pub mod file;
 pub mod group;
 pub mod inotify;

@@ -25,7 +25,7 @@ pub fn pause(duration: Duration) {
     let _ = poll(&mut [], Some(&timespec(duration)));
 }
 
-fn timespec(duration: Duration) -> Timespec {
+pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: duration.subsec_nanos().into(),

@@ -6,7 +6,7 @@
 //! * `cli`: one file a subcommand; the only room that knows clap and the terminal.
 //! * `pod`: the life of pods on disk, and the moves between phases; `build`: the steps of acbuild.
 //! * `stage1`: what a pod's systemd will run, as values, and its launch; `image`: archives, the store, trees.
-//! * `systemd`: the bus, and the one typed writer of units.
+//! * `systemd`: the bus, and the one typed writer of units; `net`: the networks of pods, by CNI plugins.
 //! * `config`: the configuration levels.
 //! * `appc`: the specification's types; `os`: directory file descriptors, atomic files, locks, mounts. The ground.
 
@@ -17,6 +17,7 @@ pub mod config;
 #[cfg(test)]
 mod golden;
 pub mod image;
+pub mod net;
 pub mod os;
 pub mod pod;
 pub mod stage1;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms, floor by floor from the ground; a room may use those of the floors before its own.
 const FLOORS: [&[&str]; 6] =
-    [&["appc", "os"], &["config"], &["systemd"], &["image", "stage1"], &["build", "pod"], &["cli"]];
+    [&["appc", "os"], &["config"], &["net", "systemd"], &["image", "stage1"], &["build", "pod"], &["cli"]];
 
 /// Test support that belongs to no floor.
 const ANYWHERE: [&str; 1] = ["golden"];

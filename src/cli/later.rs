@@ -40,7 +40,6 @@ const FLAGS: &[(&[&str], &[&[&str]])] = &[
 const PREPARE: &[&str] = &[
     "mount",
     "pod-manifest",
-    "port",
     "private-users",
     "signature",
     "stage1-from-dir",

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::layout::{Place, PodPaths};
 use super::lifecycle::{Ended, MoveError, Pod, PodsDir};
-use super::observe;
+use super::{network, observe};
 use crate::appc::pod_uuid::PodUuid;
+use crate::net::plugin::Search;
 use crate::os::{Hint, SysError, cgroup, file};
 use crate::stage1::plan::nspawn;
 use crate::stage1::{journal, leftover};
@@ -65,12 +66,14 @@ pub enum Event<'a> {
     InGracePeriod(&'a PodUuid),
     /// A pod is deleted.
     Collecting(&'a PodUuid),
+    /// Something of a pod's networks can't be taken away; the pod is removed all the same.
+    Network(String),
     /// Something went wrong with one pod; the pass goes on.
     Problem(&'a PodUuid, GcError),
 }
 
 /// Which pods a pass removes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pass {
     /// Time that must be over since a pod was marked.
     pub grace_period: Duration,
@@ -80,6 +83,8 @@ pub struct Pass {
     pub mark_only: bool,
     /// The time.
     pub now: SystemTime,
+    /// Where the plugins of networks are.
+    pub search: Search,
 }
 
 /// Does one pass over all pods (spec cli.md 1.2.9).
@@ -93,7 +98,7 @@ pub fn pass(pods: &PodsDir, pass: &Pass, mut tell: impl FnMut(Event<'_>)) -> Res
     for uuid in pods.uuids(Place::Run)? {
         each(pods, &uuid, Place::Run, &mut tell, |pod, tell| {
             tell(Event::Marking(&uuid));
-            mark(pod)
+            mark(pod, &pass.search, tell)
         });
     }
     for place in [Place::Embryo, Place::Prepare] {
@@ -123,13 +128,13 @@ pub fn pass(pods: &PodsDir, pass: &Pass, mut tell: impl FnMut(Event<'_>)) -> Res
         }
         each(pods, &uuid, Place::ExitedGarbage, &mut tell, |pod, tell| {
             tell(Event::Collecting(&uuid));
-            delete(pod)
+            delete(pod, &pass.search, |problem| tell(Event::Network(problem)))
         });
     }
     for uuid in pods.uuids(Place::Garbage)? {
         each(pods, &uuid, Place::Garbage, &mut tell, |pod, tell| {
             tell(Event::Collecting(&uuid));
-            delete(pod)
+            delete(pod, &pass.search, |problem| tell(Event::Network(problem)))
         });
     }
     Ok(())
@@ -154,34 +159,46 @@ fn each<T: FnMut(Event<'_>)>(
 }
 
 /// Marks an exited pod; its journal stays where `journalctl -m` finds it.
-fn mark(pod: Pod<Ended>) -> Result<(), GcError> {
+fn mark(pod: Pod<Ended>, search: &Search, tell: &mut impl FnMut(Event<'_>)) -> Result<(), GcError> {
     wait_for_payload(&pod)?;
+    network::detach(&pod, search, &mut |problem| tell(Event::Network(problem)));
     // Held until the link is made: another gc may delete the pod, link and all, as soon as it is free.
     let pod = pod.mark()?;
     journal::Link::make(pod.uuid(), &pod.paths().stage1_root())?.keep();
     Ok(())
 }
 
-/// Deletes a held pod with everything it still holds on the host.
+/// Deletes a held pod with everything it still holds on the host; `tell` gets what can't be undone of its networks.
 ///
 /// # Errors
 /// When processes of it are left, or something can't be unmounted or removed; the next pass tries again.
-pub fn delete(pod: Pod<Ended>) -> Result<(), GcError> {
+pub fn delete(pod: Pod<Ended>, search: &Search, mut tell: impl FnMut(String)) -> Result<(), GcError> {
     wait_for_payload(&pod)?;
+    network::detach(&pod, search, &mut tell);
     journal::unlink(pod.uuid())?;
     leftover::remove(&nspawn::machine_name(pod.uuid()), &pod.paths().stage1_root())?;
     Ok(pod.remove()?)
 }
 
+/// Tells whether no process of a held pod is left.
+pub(super) fn is_payload_gone(pod: &Pod<Ended>) -> bool {
+    payload_group(pod).is_ok_and(|group| group.is_none_or(|group| cgroup::wait_empty(&group, Instant::now())))
+}
+
+/// The control group that is the pod's alone.
+fn payload_group(pod: &Pod<Ended>) -> Result<Option<String>, UnitNameError> {
+    Ok(match file::read_text(&pod.paths().cgroup()) {
+        Ok(group) if group.trim().ends_with(".scope") => Some(group.trim().to_owned()),
+        // A service's group is the next pod's as well: systemd ends all of it before it starts the service again.
+        Ok(_) => None,
+        // The supervisor may have been killed between the request for its scope and the note of it.
+        Err(_) => Some(format!("/machine.slice/{}", nspawn::scope_name(pod.uuid())?)),
+    })
+}
+
 /// Waits until the pod's scope has no processes and systemd has no scope.
 fn wait_for_payload(pod: &Pod<Ended>) -> Result<(), GcError> {
-    let group = match file::read_text(&pod.paths().cgroup()) {
-        Ok(group) if group.trim().ends_with(".scope") => group.trim().to_owned(),
-        // A service's group is the next pod's as well: systemd ends all of it before it starts the service again.
-        Ok(_) => return Ok(()),
-        // The supervisor may have been killed between the request for its scope and the note of it.
-        Err(_) => format!("/machine.slice/{}", nspawn::scope_name(pod.uuid())?),
-    };
+    let Some(group) = payload_group(pod)? else { return Ok(()) };
     if !cgroup::wait_empty(&group, Instant::now() + PAYLOAD_WAIT) {
         return Err(GcError::Busy(*pod.uuid()));
     }

@@ -6,6 +6,7 @@
 //!   pod-created                  its mtime is the time of creation
 //!   ppid                         `PID START` of the supervisor; its mtime is the time of the start
 //!   cgroup                       control group of the supervisor, relative to the root of the hierarchy
+//!   netns, net-info.json, net/   its networks (net::record)
 //!   overlay-prepared             present when apps' roots are overlays
 //!   capabilities-unbounded       present when apps have every capability
 //!   kernel-paths-open            present when apps may reach all kernel paths and devices

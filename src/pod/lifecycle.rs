@@ -94,6 +94,11 @@ impl PodsDir {
         Place::ALL.iter().try_for_each(|place| make(&self.place(*place)))
     }
 
+    /// The directory itself, which nobody holds but for a moment.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The directory of `place`.
     pub fn place(&self, place: Place) -> PathBuf {
         self.root.join(place.dir_name())

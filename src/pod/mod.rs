@@ -1,13 +1,16 @@
 //! The life of a pod on disk: phases, locks, moves, what others may observe.
 //!
 //! This is the only room that knows both images and stage1. [`prepare`] fills a directory, [`run`] becomes the pod's
-//! supervisor, [`observe`] looks at other processes' pods, [`stop`] and [`gc`] end and remove them.
+//! supervisor, [`observe`] looks at other processes' pods, [`stop`] and [`gc`] end and remove them; [`network`] joins them
+//! to networks and parts the dead.
 
 pub mod app;
 pub mod gc;
 pub mod layout;
 pub mod lifecycle;
+pub mod network;
 pub mod observe;
+pub mod port;
 pub mod prepare;
 pub mod run;
 pub mod stop;

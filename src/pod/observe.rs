@@ -13,6 +13,7 @@ use crate::appc::{
     pod_uuid::PodUuid,
 };
 use crate::image::store::TreeId;
+use crate::net::record::{Entry, Record};
 use crate::os::lock::{Lock, Sharing};
 use crate::os::process::ProcessId;
 use crate::os::{Hint, SysError, file};
@@ -207,6 +208,8 @@ pub struct Observed {
     pub marked: Option<SystemTime>,
     /// Its supervisor.
     pub supervisor: Option<ProcessId>,
+    /// Its networks, in the order of its interfaces; they stay when it has exited.
+    pub networks: Vec<Entry>,
     /// Its apps, in the manifest's order.
     pub apps: Result<Vec<ObservedApp>, ObserveError>,
 }
@@ -218,6 +221,12 @@ impl Observed {
             return None;
         }
         self.supervisor?.find_first_child()
+    }
+
+    /// Its networks and addresses, as `list` and `status` print them (spec network.md 4.8).
+    pub fn networks(&self) -> String {
+        let shown = self.networks.iter().map(|network| format!("{}:ip4={}", network.net_name, network.ip));
+        shown.collect::<Vec<_>>().join(", ")
     }
 
     /// Tells whether every app that reports readiness has done so.
@@ -354,9 +363,12 @@ fn wait(
 }
 
 fn look(uuid: &PodUuid, place: Place, locked: bool, paths: PodPaths) -> Observed {
-    let state = State::of(place, locked);
     let has_started = matches!(place, Place::Run | Place::ExitedGarbage | Place::Garbage);
-    let supervisor = file::read_text(&paths.supervisor()).ok().and_then(|text| text.parse().ok());
+    let supervisor: Option<ProcessId> =
+        file::read_text(&paths.supervisor()).ok().and_then(|text| text.parse().ok());
+    // One that has exited is held for a moment by who takes its networks away, or marks it.
+    let runs = place != Place::Run || supervisor.is_none_or(ProcessId::is_alive);
+    let state = State::of(place, locked && runs);
     Observed {
         uuid: *uuid,
         state,
@@ -366,6 +378,11 @@ fn look(uuid: &PodUuid, place: Place, locked: bool, paths: PodPaths) -> Observed
             .then(|| changed(paths.dir()))
             .flatten(),
         supervisor,
+        networks: if has_started {
+            Record::new(paths.dir()).entries().unwrap_or_default()
+        } else {
+            Vec::new()
+        },
         apps: apps(uuid, state, &paths),
         paths,
     }

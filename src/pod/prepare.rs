@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use super::app::{self, AppError, AppRequest, Capabilities, PodEnvironment, Seccomp};
 use super::layout::PodPaths;
 use super::lifecycle::{Pod, Preparing};
+use super::port::{self, PortError};
 use crate::appc::app::is_environment_name;
 use crate::appc::image_manifest::ImageManifest;
 use crate::appc::label::Annotation;
 use crate::appc::name::AcName;
-use crate::appc::pod_manifest::{PodManifest, RuntimeApp};
+use crate::appc::pod_manifest::{ExposedPort, PodManifest, RuntimeApp};
 use crate::appc::semver::SemVer;
 use crate::image::store::{Store, StoreError, TreeId};
 use crate::os::{Hint, SysError, atomic, cgroup, interrupt, mount, root::Root, tree};
@@ -57,6 +58,8 @@ pub struct PodRequest {
     pub restrictions: Restrictions,
     /// Its host name; by default `rkt-UUID`.
     pub hostname: Option<HostName>,
+    /// The ports that are reached from outside, by their names in the images.
+    pub ports: Vec<ExposedPort>,
 }
 
 /// Why a pod can't be prepared.
@@ -74,6 +77,9 @@ pub enum PrepareError {
     /// No app.
     #[error("pod must contain at least one application")]
     Empty,
+    /// A port can't be forwarded.
+    #[error(transparent)]
+    Port(#[from] PortError),
     /// A value that systemd can't carry.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -101,6 +107,7 @@ impl Hint for PrepareError {
         match self {
             Self::App(error) => error.hint(),
             Self::Store(error) => error.hint(),
+            Self::Port(error) => error.hint(),
             Self::SameName(_) => Some("give one of them another name with --name".into()),
             Self::Sys(error) => error.hint(),
             Self::Plan(PlanError::Unit(UnitPlanError::LongName(_))) => {
@@ -162,6 +169,7 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
         apps.push(Prepared { manifest: image, manifest_bytes, tree, tree_rootfs, spec });
         manifest.apps.push(runtime);
     }
+    manifest.ports = port::expose(&request.ports, &manifest.apps)?;
 
     let roots = match (request.roots, mount::overlay_problem(paths.dir())) {
         (Roots::Overlay, Some(problem)) => {

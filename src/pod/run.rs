@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use super::layout::PodPaths;
 use super::lifecycle::{MoveError, Pod, Startable};
+use super::network::{NetworkError, Setup};
 use super::observe::{self, ObserveError};
 use crate::appc::capability::CapabilitySet;
 use crate::appc::isolator::capability_set;
 use crate::appc::pod_uuid::PodUuid;
 use crate::image::store::{Store, TreeId};
 use crate::os::process::{ProcessId, become_program};
-use crate::os::{Hint, SysError, atomic, cgroup, file, inotify, interrupt, mount, ns};
+use crate::os::{Hint, SysError, atomic, cgroup, file, inotify, interrupt, mount};
 use crate::stage1::inside::PROGRAM;
 use crate::stage1::journal;
 use crate::stage1::plan::HostName;
@@ -24,15 +25,6 @@ use crate::systemd::unit_name::UnitNameError;
 
 /// What a pod's systemd and journald watch files with.
 const INOTIFY_INSTANCES: usize = 3;
-
-/// The network of a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Network {
-    /// A loopback device of its own and nothing else.
-    None,
-    /// The host's.
-    Host,
-}
 
 /// Limits of a pod as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,8 +40,6 @@ pub struct PodLimits {
 pub struct StartRequest {
     /// Its host name; by default what it was prepared with.
     pub hostname: Option<HostName>,
-    /// Its network.
-    pub network: Network,
     /// Its limits.
     pub limits: PodLimits,
     /// The caller's `NOTIFY_SOCKET`.
@@ -58,6 +48,17 @@ pub struct StartRequest {
     pub systemd_exec_pid: Option<String>,
     /// Whether the pod's systemd writes its own messages to the console.
     pub debug: bool,
+}
+
+/// A pod that is about to start, with what was begun for it.
+#[derive(Debug)]
+pub struct Starting<'a, P: Startable> {
+    /// Its network; dropped before the pod, which says what there is to undo.
+    pub network: Setup,
+    /// The pod.
+    pub pod: Pod<P>,
+    /// Its images.
+    pub store: &'a Store,
 }
 
 /// Why a pod did not start.
@@ -80,6 +81,9 @@ pub enum RunError {
     /// systemd can't take the pod.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// It has no network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The pod can't be moved.
     #[error(transparent)]
     Move(#[from] MoveError),
@@ -116,6 +120,7 @@ impl Hint for RunError {
                 Some(format!("set MemoryMax= and CPUQuota= in {unit}, or put the flags behind an image"))
             }
             Self::Bus(error) => error.hint(),
+            Self::Network(error) => error.hint(),
             Self::Move(error) => error.hint(),
             Self::Observe(error) => error.hint(),
             Self::Name(_) | Self::Interrupted => None,
@@ -151,19 +156,19 @@ impl Host {
     }
 }
 
-/// Becomes the supervisor of `pod`; returns only when that failed, and the pod is as it was before, or gone if new.
+/// Becomes the supervisor of `pod`; returns only when that failed, and the pod is as it was before, or gone if new; what was
+/// made for its network is undone.
 ///
 /// `notice` is told what the user should know.
 pub fn start<P: Startable>(
     host: Host,
-    pod: Pod<P>,
-    store: &Store,
+    mut starting: Starting<'_, P>,
     request: &StartRequest,
     notice: impl Fn(&str),
 ) -> RunError {
-    match ready(host, &pod, store, request, &notice) {
+    match ready(host, &mut starting, request, &notice) {
         Err(error) => error,
-        Ok(registration) => match launch(pod, request, registration, &notice) {
+        Ok(registration) => match launch(starting, request, registration, &notice) {
             Ok(never) => match never {},
             Err(error) => error,
         },
@@ -173,11 +178,11 @@ pub fn start<P: Startable>(
 /// Everything up to the move: the scope, the mounts, the files that say who the supervisor is.
 fn ready<P: Startable>(
     host: Host,
-    pod: &Pod<P>,
-    store: &Store,
+    starting: &mut Starting<'_, P>,
     request: &StartRequest,
     notice: impl Fn(&str),
 ) -> Result<Registration, RunError> {
+    let Starting { network, pod, store } = starting;
     let paths = pod.paths();
     // The first thing, so that a disk that can't be written to is named by a file and not by the kernel's "Invalid
     // argument" for an overlay.
@@ -187,17 +192,18 @@ fn ready<P: Startable>(
     if let Some(hostname) = &request.hostname {
         atomic::write(&paths.stage1_root().join("etc/hostname"), format!("{hostname}\n").as_bytes(), 0o644)?;
     }
+    network.advance(&observe::manifest(pod.uuid(), &paths)?, &notice)?;
     let own_service = own_service(request.systemd_exec_pid.as_deref())?;
     let (machined, mounted) = match own_service {
         Some(unit) if request.limits != PodLimits::default() => return Err(RunError::LimitsInService(unit)),
         Some(_) => {
             let machined = host.bus.start_machined_in_service(std::process::id());
-            (machined, isolate(request.network, &mounts))
+            (machined, isolate(network, &mounts, &notice))
         }
         None => {
             tell_of_missing_controllers(request.limits, &notice);
             let (machined, mounted) =
-                host.bus.start_scope(&scope(pod, request)?, || isolate(request.network, &mounts));
+                host.bus.start_scope(&scope(pod, request)?, || isolate(network, &mounts, &notice));
             (machined?, mounted)
         }
     };
@@ -227,14 +233,16 @@ fn tell_of_missing_controllers(limits: PodLimits, notice: impl Fn(&str)) {
 }
 
 fn launch<P: Startable>(
-    pod: Pod<P>,
+    starting: Starting<'_, P>,
     request: &StartRequest,
     registration: Registration,
     notice: impl Fn(&str),
 ) -> Result<std::convert::Infallible, RunError> {
-    let rkt = helper(&pod.paths().stage1_root())?;
-    let capabilities = further_capabilities(pod.uuid(), &pod.paths())?;
-    let running = pod.into_running()?;
+    let rkt = helper(&starting.pod.paths().stage1_root())?;
+    let capabilities = further_capabilities(starting.pod.uuid(), &starting.pod.paths())?;
+    let running = starting.pod.into_running()?;
+    // Dropped before the pod is taken back.
+    let network = starting.network;
     let paths = running.paths();
     let stage1_root = paths.stage1_root();
     let hostname = hostname(&stage1_root)?;
@@ -257,7 +265,12 @@ fn launch<P: Startable>(
         return Err(RunError::Interrupted);
     }
     log::debug!("executing {} {}", program.path.display(), program.args.join(" "));
-    Err(running.hand_over(|lock| become_program(&program, lock)).into())
+    let executed = |lock: &[_]| {
+        let error = become_program(&program, lock);
+        drop(network);
+        error
+    };
+    Err(running.hand_over(executed).into())
 }
 
 /// Where this very rkt is for the pod's units: its path, or `None` for a copy in the pod.
@@ -358,14 +371,14 @@ fn mounts<P: Startable>(pod: &Pod<P>, store: &Store) -> Result<Vec<AppMount>, Ru
 }
 
 /// Enters the namespaces that the pod gets from its supervisor, and mounts the apps' roots in there.
-fn isolate(network: Network, mounts: &[AppMount]) -> Result<(), SysError> {
-    match network {
-        Network::None => ns::enter_new_network()?,
-        Network::Host => {}
-    }
+///
+/// The last plugin works in the host's, so it is waited for first.
+fn isolate(network: &mut Setup, mounts: &[AppMount], notice: impl Fn(&str)) -> Result<(), RunError> {
+    network.enter(notice)?;
     mount::enter_own_namespace()?;
     mounts.iter().try_for_each(|mount| match mount {
         AppMount::Overlay(overlay) => mount::overlay(overlay),
         AppMount::OnItself(path) => mount::without_devices(path),
-    })
+    })?;
+    Ok(())
 }

@@ -288,16 +288,6 @@ fn with_the_host_s_network_an_app_is_in_its_namespace() {
 }
 
 #[test]
-fn without_a_word_about_networks_there_is_a_notice() {
-    let _host = Host::take();
-    let pods = Pods::new();
-    let ended = shell_app(pods.rkt("run"), "app", "ls /sys/class/net").end();
-    ended.expect_code(0);
-    assert_eq!(said_by(&ended.stdout, "app"), ["lo"]);
-    assert_eq!(ended.stderr, "run: this version has no networks yet: the pod starts as with --net=none\n");
-}
-
-#[test]
 fn pods_of_one_image_do_not_see_each_other_s_changes() {
     let _host = Host::take();
     let pods = Pods::new();

@@ -12,6 +12,7 @@ mod isolators;
 mod lifecycle;
 mod machine;
 mod many;
+mod network;
 mod nspawn;
 mod odd;
 mod pod;

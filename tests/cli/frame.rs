@@ -162,7 +162,7 @@ fn what_comes_later_says_so() {
             &format!("{name}: this command is not supported by this version yet\n"),
         );
     }
-    for flag in ["--dns=1.1.1.1", "--interactive", "--mds-register", "--stage1-name=x", "--port=a:80"] {
+    for flag in ["--dns=1.1.1.1", "--interactive", "--mds-register", "--stage1-name=x"] {
         let name = flag.split('=').next().unwrap_or_default();
         let error = format!("run: {name} is not supported by this version yet\n");
         world.run(&format!("run --net=x {flag} image")).expect(254, "", &error);

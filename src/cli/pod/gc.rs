@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::cli::args::Period;
 use crate::cli::output;
 use crate::cli::{CliError, Context, Exit};
+use crate::net::plugin::Search;
 use crate::pod::gc::{self, Event, Pass};
 use crate::pod::lifecycle::PodsDir;
 
@@ -31,6 +32,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Exit, CliError> {
         expire_prepared: length(args.expire_prepared),
         mark_only: args.mark_only,
         now: SystemTime::now(),
+        search: Search::new(&ctx.local_config),
     };
     let grace_period = args.grace_period;
     gc::pass(&PodsDir::new(ctx.data_dir()), &pass, |event| match event {
@@ -43,6 +45,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Exit, CliError> {
             output::message(format!("pod \"{uuid}\" not removed: still within grace period ({grace_period})"))
         }
         Event::Collecting(uuid) => output::line(format!("Garbage collecting pod \"{uuid}\"")),
+        Event::Network(problem) => output::message(problem),
         Event::Problem(uuid, error) => {
             CliError::new(format!("error collecting pod \"{uuid}\""))
                 .because(error)

@@ -7,7 +7,9 @@ use crate::cli::args::Format;
 use crate::cli::format::{self, timestamp};
 use crate::cli::output::{self, Layout, Table};
 use crate::cli::{CliError, Context, Exit};
+use crate::net::plugin::Search;
 use crate::pod::lifecycle::PodsDir;
+use crate::pod::network;
 use crate::pod::observe::{self, Observed};
 
 /// List pods
@@ -26,8 +28,9 @@ pub struct Args {
 
 /// Lists the pods that have a name.
 pub fn run(args: Args, ctx: &Context) -> Result<Exit, CliError> {
-    let (pods, mut broken) = observe::all(&PodsDir::new(ctx.data_dir()))
-        .map_err(|error| CliError::new("problem listing pods").because(error))?;
+    let dir = PodsDir::new(ctx.data_dir());
+    let (pods, mut broken) =
+        observe::all(&dir).map_err(|error| CliError::new("problem listing pods").because(error))?;
     let json: Vec<PodJson> = pods.iter().map(PodJson::new).collect();
     match args.format {
         Format::Text => print_table(&args, &pods),
@@ -36,6 +39,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Exit, CliError> {
     }
     broken.extend(pods.into_iter().filter_map(|pod| pod.apps.err()));
     output::error_block("listing pods", &broken);
+    network::release_dead(&dir, &Search::new(&ctx.local_config), output::message);
     Ok(Exit::SUCCESS)
 }
 
@@ -65,7 +69,7 @@ fn rows(table: &mut Table, args: &Args, pod: &Observed, now: Timestamp) {
         Some(time) => format::relative_time(timestamp(time), now),
     };
     let uuid = if args.full { pod.uuid.to_string() } else { pod.uuid.short8() };
-    let pod_cells = [pod.state.as_str().to_owned(), time(pod.created), time(pod.started), String::new()];
+    let pod_cells = [pod.state.as_str().to_owned(), time(pod.created), time(pod.started), pod.networks()];
     let mut apps: Vec<[String; 3]> = pod
         .apps
         .iter()

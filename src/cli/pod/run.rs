@@ -9,14 +9,16 @@ use crate::cli::{CliError, Context, Exit, output};
 use crate::image::store::Store;
 use crate::os::{atomic, interrupt};
 use crate::pod::lifecycle::PodsDir;
+use crate::pod::network::Setup;
 use crate::pod::prepare;
-use crate::pod::run::{self, Host};
+use crate::pod::run::{self, Host, Starting};
 
 /// Prepares a pod and becomes its supervisor.
 pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
     let _interrupts = interrupt::Watch::start();
     let (images, policy) = args.check()?;
-    let start = wishes::start_request(&args.start, &images.for_all, ctx)?;
+    let start = wishes::start_request(&args.start, &images.for_all, ctx);
+    let network = wishes::network(&args.start, ctx)?;
     let host = Host::check().map_err(|error| CliError::new("cannot run a pod here").because(error))?;
     let store =
         Store::open(ctx.data_dir()).map_err(|error| CliError::new("cannot open store").because(error))?;
@@ -26,13 +28,14 @@ pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
     let pods = PodsDir::new(ctx.data_dir());
     let pod = pods.create().map_err(|error| CliError::new("error creating new pod").because(error))?;
     let _saved = args.uuid_file_save.as_deref().map(|file| UuidFile::save(file, pod.uuid())).transpose()?;
+    // Its plugins work while the pod is prepared.
+    let network = Setup::begin(&network, &pods, &pod).map_err(|error| wishes::no_network().because(error))?;
     prepare::fill(&pod, &store, &request)
         .map_err(|error| CliError::new("error setting up stage0").because(error))?
         .iter()
         .for_each(output::message);
-    wishes::tell_of_missing_network(&args.start);
-    let error = run::start(host, pod, &store, &start, |text| output::message(text));
-    Err(CliError::new("error starting the pod").because(error))
+    let starting = Starting { network, pod, store: &store };
+    Err(wishes::not_started(run::start(host, starting, &start, |text| output::message(text))))
 }
 
 /// The file of `--uuid-file-save`. It is dropped only when the pod that it names did not start, and is gone then too.

@@ -7,8 +7,9 @@ use crate::cli::{CliError, Context, Exit, output};
 use crate::image::store::Store;
 use crate::os::interrupt;
 use crate::pod::lifecycle::PodsDir;
+use crate::pod::network::Setup;
 use crate::pod::observe;
-use crate::pod::run::{self, Host};
+use crate::pod::run::{self, Host, Starting};
 
 /// Becomes the supervisor of a prepared pod.
 pub fn run(args: RunPreparedFlags, ctx: &Context) -> Result<Exit, CliError> {
@@ -16,12 +17,13 @@ pub fn run(args: RunPreparedFlags, ctx: &Context) -> Result<Exit, CliError> {
     let pods = PodsDir::new(ctx.data_dir());
     let uuid = observe::resolve(&pods, &args.uuid)
         .map_err(|error| CliError::new("problem retrieving pod").because(error))?;
-    let start = wishes::start_request(&args.start, &AppFlags::default(), ctx)?;
+    let start = wishes::start_request(&args.start, &AppFlags::default(), ctx);
+    let network = wishes::network(&args.start, ctx)?;
     let host = Host::check().map_err(|error| CliError::new("cannot run a pod here").because(error))?;
     let held = pods.hold_prepared(uuid).map_err(|error| CliError::new("cannot get pod").because(error))?;
     let Some(pod) = held else { return Err(CliError::new(format!("pod \"{uuid}\" is not prepared"))) };
     let store = Store::look(ctx.data_dir());
-    wishes::tell_of_missing_network(&args.start);
-    let error = run::start(host, pod, &store, &start, |text| output::message(text));
-    Err(CliError::new("error starting the pod").because(error))
+    let network = Setup::begin(&network, &pods, &pod).map_err(|error| wishes::no_network().because(error))?;
+    let starting = Starting { network, pod, store: &store };
+    Err(wishes::not_started(run::start(host, starting, &start, |text| output::message(text))))
 }

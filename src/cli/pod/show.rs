@@ -6,6 +6,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 use crate::cli::format::{nanoseconds, timestamp};
+use crate::net::record::Entry;
 use crate::pod::observe::{Observed, ObservedApp, State};
 
 /// A pod in JSON.
@@ -13,6 +14,8 @@ use crate::pod::observe::{Observed, ObservedApp, State};
 pub struct PodJson {
     name: String,
     state: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    networks: Vec<NetworkJson>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     app_names: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -22,6 +25,34 @@ pub struct PodJson {
     /// Seconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     started_at: Option<i64>,
+}
+
+/// A network in JSON.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NetworkJson {
+    net_name: String,
+    net_conf: String,
+    plugin_path: String,
+    if_name: String,
+    ip: String,
+    args: String,
+    mask: String,
+}
+
+impl NetworkJson {
+    fn new(network: &Entry) -> Self {
+        let network = network.clone();
+        Self {
+            net_name: network.net_name,
+            net_conf: network.net_conf,
+            plugin_path: network.plugin_path.display().to_string(),
+            if_name: network.if_name,
+            ip: network.ip,
+            args: network.args,
+            mask: network.mask,
+        }
+    }
 }
 
 /// An app in JSON.
@@ -54,6 +85,7 @@ impl PodJson {
         Self {
             name: pod.uuid.to_string(),
             state: pod.state.as_str(),
+            networks: pod.networks.iter().map(NetworkJson::new).collect(),
             app_names: apps.iter().map(|app| app.name.to_string()).collect(),
             apps: apps.iter().map(|app| app_json(pod, app)).collect(),
             created_at: pod.created.map_or(0, |time| timestamp(time).as_second()),

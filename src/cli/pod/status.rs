@@ -8,7 +8,9 @@ use super::target::{BesideFile, OnePod};
 use crate::cli::args::{self, Format, Period};
 use crate::cli::output::{self, Layout};
 use crate::cli::{CliError, Context, Exit, format};
+use crate::net::plugin::Search;
 use crate::pod::lifecycle::PodsDir;
+use crate::pod::network;
 use crate::pod::observe::{self, ObserveError, Observed, State};
 
 /// Check the status of a pod
@@ -110,6 +112,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Exit, CliError> {
     if let Err(error) = &pod.apps {
         output::message(error);
     }
+    network::release_if_dead(&pods, &uuid, &Search::new(&ctx.local_config), output::message);
     Ok(Exit::SUCCESS)
 }
 
@@ -127,7 +130,7 @@ fn print(pod: &Observed) {
         output::line(format!("started={}", time(started)));
     }
     if pod.state == State::Running || pod.state.has_exited() {
-        output::line("networks=");
+        output::line(format!("networks={}", pod.networks()));
         if let Some(init) = pod.find_init() {
             output::line(format!("pid={}", init.pid()));
         }

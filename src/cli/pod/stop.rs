@@ -4,7 +4,9 @@ use super::target::ManyPods;
 use crate::appc::pod_uuid::PodUuid;
 use crate::cli::output;
 use crate::cli::{CliError, Context, Exit};
+use crate::net::plugin::Search;
 use crate::pod::lifecycle::PodsDir;
+use crate::pod::network;
 use crate::pod::observe;
 use crate::pod::stop::{self, Force, Stopped};
 
@@ -21,19 +23,23 @@ pub struct Args {
 /// Asks pods to end.
 pub fn run(args: Args, ctx: &Context) -> Result<Exit, CliError> {
     let force = if args.force { Force::Kill } else { Force::Graceful };
-    match args.pods.each(ctx, |pods, uuid| one(pods, uuid, force))? {
+    let search = Search::new(&ctx.local_config);
+    match args.pods.each(ctx, |pods, uuid| one(pods, uuid, force, &search))? {
         0 => Ok(Exit::SUCCESS),
         failed => Err(CliError::new(format!("failed to stop {failed} pod(s)"))),
     }
 }
 
-fn one(pods: &PodsDir, uuid: &PodUuid, force: Force) -> Result<(), CliError> {
+fn one(pods: &PodsDir, uuid: &PodUuid, force: Force, search: &Search) -> Result<(), CliError> {
     let pod = observe::pod(pods, uuid).map_err(|error| CliError::new("cannot get pod").because(error))?;
     let stopped = stop::stop(&pod, force)
         .map_err(|error| CliError::new(format!("error stopping pod \"{uuid}\"")).because(error))?;
     match stopped {
         Stopped::Requested => output::line(format!("\"{uuid}\"")),
-        Stopped::Already => output::line(format!("pod \"{uuid}\" is already stopped")),
+        Stopped::Already => {
+            output::line(format!("pod \"{uuid}\" is already stopped"));
+            network::release_if_dead(pods, uuid, search, output::message);
+        }
         Stopped::NotRunning => return Err(CliError::new(format!("pod \"{uuid}\" is not running"))),
     }
     Ok(())

@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 
 use crate::appc::capability::Capability;
 use crate::appc::isolator::{Isolator, Resource};
+use crate::appc::pod_manifest::ExposedPort;
 use crate::appc::quantity::Quantity;
 use crate::cli::args::KeyValue;
 use crate::cli::image_args::{AppFlags, ImageArg, ParsedImages};
-use crate::cli::pod_flags::{Net, PrepareFlags, PullPolicy, StartFlags, environment_file};
+use crate::cli::pod_flags::{Net, PortForward, PrepareFlags, PullPolicy, StartFlags, environment_file};
 use crate::cli::{CliError, Context, Insecure, image, output};
 use crate::image::store::Store;
+use crate::net::config::{self, Wanted};
+use crate::net::plugin::Search;
 use crate::os::SysError;
 use crate::pod::app::{AppRequest, Capabilities, PodEnvironment, Seccomp};
+use crate::pod::network::Network;
 use crate::pod::prepare::{PodRequest, Restrictions, Roots};
-use crate::pod::run::{Network, PodLimits, StartRequest};
+use crate::pod::run::{PodLimits, RunError, StartRequest};
 use crate::stage1::plan::{HostName, KernelPaths};
 
 /// What `run` and `prepare` have in common.
@@ -48,6 +52,7 @@ impl Wishes<'_> {
             roots: if self.flags.no_overlay { Roots::Copy } else { Roots::Overlay },
             restrictions: restrictions(ctx),
             hostname: self.hostname.clone(),
+            ports: self.flags.ports.iter().map(exposed).collect::<Result<_, _>>()?,
         })
     }
 
@@ -68,6 +73,20 @@ impl Wishes<'_> {
             set: set.into_iter().map(|pair| (pair.key, pair.value)).collect(),
         })
     }
+}
+
+fn exposed(wanted: &PortForward) -> Result<ExposedPort, CliError> {
+    let host_ip = match wanted.host_ip {
+        None => None,
+        Some(std::net::IpAddr::V4(ip)) => Some(ip),
+        Some(std::net::IpAddr::V6(ip)) => {
+            return Err(CliError::new(format!(
+                "--port: connections to the IPv6 address {ip} can't be forwarded"
+            ))
+            .hint("name an IPv4 address of this host, or none for all of them"));
+        }
+    };
+    Ok(ExposedPort { name: wanted.name.clone(), host_port: wanted.host_port, host_ip, pod_port: None })
 }
 
 fn inherited() -> Vec<(String, String)> {
@@ -160,18 +179,10 @@ fn cores(cpu: &Quantity) -> Quantity {
 }
 
 /// Collects how a pod is to be started.
-///
-/// # Errors
-/// For a network that this version does not have yet.
-pub fn start_request(
-    flags: &StartFlags,
-    for_all: &AppFlags,
-    ctx: &Context,
-) -> Result<StartRequest, CliError> {
+pub fn start_request(flags: &StartFlags, for_all: &AppFlags, ctx: &Context) -> StartRequest {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    Ok(StartRequest {
+    StartRequest {
         hostname: flags.hostname.clone(),
-        network: network(&flags.net)?,
         limits: PodLimits {
             memory_max: for_all.memory.as_ref().map(Quantity::units),
             cpu_millicores: for_all.cpu.as_ref().map(|cpu| cores(cpu).milli()),
@@ -179,24 +190,38 @@ pub fn start_request(
         notify_socket: variable("NOTIFY_SOCKET"),
         systemd_exec_pid: variable("SYSTEMD_EXEC_PID"),
         debug: ctx.debug,
-    })
-}
-
-/// Tells whoever said nothing about networks that there is none, once it is sure that the pod starts.
-pub fn tell_of_missing_network(flags: &StartFlags) {
-    if *flags.net == Net::Unsaid {
-        output::message("this version has no networks yet: the pod starts as with --net=none");
     }
 }
 
-fn network(net: &Net) -> Result<Network, CliError> {
-    match net {
-        Net::Host => Ok(Network::Host),
-        Net::None | Net::Unsaid => Ok(Network::None),
-        Net::Named(nets) => {
-            let names: Vec<&str> = nets.iter().map(|net| net.name.as_str()).collect();
-            Err(CliError::new(format!("--net={} is not supported by this version yet", names.join(",")))
-                .hint("use --net=none or --net=host"))
-        }
+/// Finds the networks that are wanted, and tells what there is to know about them.
+///
+/// # Errors
+/// When the configuration has none of a name, or is broken.
+pub fn network(flags: &StartFlags, ctx: &Context) -> Result<Network, CliError> {
+    let wanted = match &*flags.net {
+        Net::Host => return Ok(Network::Host),
+        Net::None => return Ok(Network::None),
+        Net::Unsaid => vec![Wanted { name: "default".into(), args: String::new() }],
+        Net::Named(nets) => nets
+            .iter()
+            .map(|net| Wanted { name: net.name.clone(), args: net.arguments.clone().unwrap_or_default() })
+            .collect(),
+    };
+    let (chosen, notices) =
+        config::choose(&ctx.local_config, &wanted).map_err(|error| no_network().because(error))?;
+    notices.iter().for_each(output::message);
+    Ok(Network::Joined { chosen, search: Search::new(&ctx.local_config) })
+}
+
+/// The failure of what rkt 1.30's stage1 did (spec network.md 4.1).
+pub fn no_network() -> CliError {
+    CliError::new("stage1: failed to setup network")
+}
+
+/// The failure to start a pod.
+pub fn not_started(error: RunError) -> CliError {
+    match error {
+        RunError::Network(error) => no_network().because(error),
+        other => CliError::new("error starting the pod").because(other),
     }
 }

@@ -3,6 +3,8 @@
 //! A pod's mounts live in a mount namespace of the process that becomes its supervisor: they vanish with it, and
 //! nothing on the host can be "busy" because of them.
 
+pub mod detached;
+
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;

@@ -4,11 +4,12 @@
 //! `RESOLVE_IN_ROOT` on a directory descriptor, so that `/`, `..` and links mean what they would mean after a chroot,
 //! and no magic link of procfs leads out. What a path leads to is judged on the descriptor, not on the name.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -174,6 +175,125 @@ impl Root {
         Ok(here)
     }
 
+    /// Follows every link of `inside` within the root and returns where it leads, an absolute path there without links
+    /// and `..`. What is not there is taken for a directory that will be: it stays in the path as it is named.
+    ///
+    /// The answer holds for as long as nobody changes the tree.
+    ///
+    /// # Errors
+    /// When there are too many links, or something can't be looked at.
+    pub fn real_path(&self, inside: &Path) -> Result<PathBuf, SysError> {
+        /// As the kernel has it (path_resolution(7)).
+        const MOST_LINKS: usize = 40;
+        let mut to_do: Vec<OsString> = names_reversed(inside);
+        let mut real = PathBuf::from("/");
+        let mut links = 0;
+        while let Some(name) = to_do.pop() {
+            if name == ".." {
+                real.pop();
+                continue;
+            }
+            let next = real.join(&name);
+            match self.find_link(&next)? {
+                None => real = next,
+                Some(_) if links == MOST_LINKS => {
+                    return Err(SysError::new("following the links of", self.shown(inside), Errno::LOOP));
+                }
+                Some(target) => {
+                    links += 1;
+                    if target.is_absolute() {
+                        real = PathBuf::from("/");
+                    }
+                    to_do.extend(names_reversed(&target));
+                }
+            }
+        }
+        Ok(real)
+    }
+
+    /// The target of the link at `inside`, all of whose other parts are no links; `None` when it is none.
+    fn find_link(&self, inside: &Path) -> Result<Option<PathBuf>, SysError> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let link = match self.resolve(inside, flags, ResolveFlags::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(cause) => return Err(SysError::new("opening", self.shown(inside), cause)),
+        };
+        match rustix::fs::readlinkat(&link, "", Vec::new()) {
+            Ok(target) => Ok(Some(PathBuf::from(OsString::from_vec(target.into_bytes())))),
+            // readlink(2) on a descriptor of what is no link.
+            Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+            Err(cause) => Err(SysError::new("reading", self.shown(inside), cause)),
+        }
+    }
+
+    /// The status of the entry `name` of the root itself, of a link its own; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the kernel could not tell.
+    pub fn find_entry(&self, name: &OsStr) -> Result<Option<Stat>, SysError> {
+        match stat_at(self.as_fd(), name) {
+            Ok(status) => Ok(Some(status)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(cause) => Err(SysError::new("looking at", self.path.join(name), cause)),
+        }
+    }
+
+    /// Opens the directory `name` of the root as a root of its own; a link is refused.
+    ///
+    /// # Errors
+    /// When it is not there, or no directory.
+    pub fn descend(&self, name: &str) -> Result<Self, SysError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = self.path.join(name);
+        let dir = rustix::fs::openat(&self.dir, name, flags, Mode::empty())
+            .map_err(SysError::on("opening", &path))?;
+        Ok(Self { dir, path })
+    }
+
+    /// Writes a new file `name` in the root itself with exactly `mode`, in the place of a file or link of that name,
+    /// which is not followed.
+    ///
+    /// # Errors
+    /// When a directory is in the way, or a step is refused; the old file may be gone then.
+    pub fn replace_file(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), SysError> {
+        let path = self.path.join(name);
+        self.remove_entry(name, &path)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(mode);
+        let mut file = rustix::fs::openat(&self.dir, name, flags, mode)
+            .map(File::from)
+            .map_err(SysError::on("creating", &path))?;
+        rustix::fs::fchmod(&file, mode).map_err(SysError::on("changing the mode of", &path))?;
+        file.write_all(bytes).map_err(SysError::on("writing", &path))
+    }
+
+    /// Makes the link `name` in the root itself, where nothing is.
+    ///
+    /// # Errors
+    /// When something is there, or the kernel refuses.
+    pub fn link(&self, name: &str, target: &str) -> Result<(), SysError> {
+        rustix::fs::symlinkat(target, &self.dir, name).map_err(SysError::on("creating", self.path.join(name)))
+    }
+
+    /// Makes the directory `name` in the root itself with exactly `mode`, where nothing is.
+    ///
+    /// # Errors
+    /// When something is there, or the kernel refuses.
+    pub fn make_dir(&self, name: &str, mode: u32) -> Result<(), SysError> {
+        let (path, mode) = (self.path.join(name), Mode::from_raw_mode(mode));
+        rustix::fs::mkdirat(&self.dir, name, mode).map_err(SysError::on("creating", &path))?;
+        rustix::fs::chmodat(&self.dir, name, mode, AtFlags::empty())
+            .map_err(SysError::on("changing the mode of", &path))
+    }
+
+    fn remove_entry(&self, name: &str, path: &Path) -> Result<(), SysError> {
+        match rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(cause) => Err(SysError::new("replacing", path, cause)),
+        }
+    }
+
     fn expect_regular(&self, fd: &OwnedFd, inside: &Path) -> Result<(), SysError> {
         let status = rustix::fs::fstat(fd).map_err(SysError::on("looking at", self.shown(inside)))?;
         match FileType::from_raw_mode(status.st_mode) {
@@ -193,6 +313,16 @@ impl Root {
     fn shown(&self, inside: &Path) -> PathBuf {
         self.path.join(inside.strip_prefix("/").unwrap_or(inside))
     }
+}
+
+/// The names of a path, the last one first; a root and `.` are none.
+fn names_reversed(path: &Path) -> Vec<OsString> {
+    let names = path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    });
+    names.rev().collect()
 }
 
 impl AsFd for Root {
@@ -281,6 +411,46 @@ mod tests {
         let long = root.read_file(Path::new("canary"), 5).unwrap_err().to_string();
         assert!(long.ends_with("root/canary: File too large"), "{long}");
         assert!(root.read_file(Path::new("etc"), 5).unwrap_err().to_string().ends_with("Is a directory"));
+    }
+
+    #[test]
+    fn the_real_path_has_no_links_and_stays_inside() {
+        let dir = fixture();
+        let root = Root::open(&dir.path().join("root")).unwrap();
+        symlink("dangling/sub/..", dir.path().join("root/to-nowhere")).unwrap();
+        symlink("link/../to-nowhere", dir.path().join("root/chain")).unwrap();
+        for (path, expected) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("link/x", "/etc/x"),
+            ("/up", "/canary"),
+            ("absolute", "/etc/passwd"),
+            ("magic/passwd", "/proc/self/root/etc/passwd"),
+            ("../../etc", "/etc"),
+            ("to-nowhere/y", "/dangling/y"),
+            ("chain", "/dangling"),
+        ] {
+            assert_eq!(root.real_path(Path::new(path)).unwrap(), Path::new(expected), "{path}");
+        }
+        assert!(root.real_path(Path::new("loop/x")).is_err());
+    }
+
+    #[test]
+    fn a_file_replaces_a_link_and_never_what_it_leads_to() {
+        let dir = fixture();
+        let root = Root::open(&dir.path().join("root")).unwrap();
+        let host = dir.path().join("canary");
+        symlink(&host, dir.path().join("root/etc/hosts")).unwrap();
+        let etc = root.descend("etc").unwrap();
+        etc.replace_file("hosts", b"new", 0o644).unwrap();
+        etc.replace_file("passwd", b"new", 0o600).unwrap();
+        assert_eq!(std::fs::read_to_string(&host).unwrap(), "outside");
+        assert_eq!(std::fs::read_to_string(dir.path().join("root/etc/hosts")).unwrap(), "new");
+        assert_eq!(std::fs::read_to_string(dir.path().join("root/etc/passwd")).unwrap(), "new");
+        assert!(root.replace_file("etc", b"", 0o644).is_err());
+        assert!(root.descend("link").is_err());
+        assert!(root.find_entry(OsStr::new("link")).unwrap().is_some());
+        assert!(root.find_entry(OsStr::new("none")).unwrap().is_none());
     }
 
     #[test]

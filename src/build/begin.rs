@@ -105,7 +105,7 @@ fn begin_archive(image: &Path, path: &Path, file: File) -> Result<Begun, BuildEr
     let again = || -> Result<Source<'static>, BuildError> {
         let mut file = file.try_clone().map_err(SysError::on("opening", path))?;
         std::io::Seek::rewind(&mut file).map_err(SysError::on("reading", path))?;
-        Ok(Source { file, keep: None, limits: Limits::default(), progress: None })
+        Ok(Source { file, keep: None, watch: None, limits: Limits::default(), progress: None })
     };
     let limits = Limits::default();
     let (top, _) = stream::run(again()?, |incoming| aci::find_top(incoming, &limits))

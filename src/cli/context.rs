@@ -9,6 +9,7 @@ use std::{
 
 use super::{CliError, args::Directory};
 use crate::config::{self, Settings};
+use crate::image::trust::Keystore;
 
 /// The data directory when neither a flag nor the configuration names one.
 const DATA_DIR: &str = "/var/lib/rkt";
@@ -111,6 +112,11 @@ impl Context {
         let settings = config::load(levels.into_iter().flatten().map(PathBuf::as_path))
             .map_err(|error| CliError::new("cannot get configuration").because(error))?;
         Ok(self.settings.get_or_init(|| settings))
+    }
+
+    /// Returns the keys that are trusted.
+    pub fn keystore(&self) -> Keystore {
+        Keystore::new(&self.system_config, &self.local_config)
     }
 
     /// Returns the absolute path of the data directory, which may not exist yet.

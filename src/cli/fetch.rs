@@ -2,7 +2,7 @@
 
 use super::{
     CliError, Context, Exit,
-    image::find::{FindImageError, cannot_open, find_dependencies, find_image},
+    image::find::{Named, cannot_open, find_dependencies, image_alone},
     output,
     pod_flags::FetchCommandFlags,
 };
@@ -17,7 +17,8 @@ pub fn run(args: FetchCommandFlags, ctx: &Context) -> Result<Exit, CliError> {
     let store = Store::open(ctx.data_dir()).map_err(cannot_open)?;
     let mut ids = Vec::new();
     for image in &parsed.images {
-        let id = find_image(&store, ctx, &image.image, policy).map_err(FindImageError::tell)?;
+        let named = Named { text: &image.image, signature: image.flags.signature.as_deref(), policy };
+        let id = image_alone(&named, &store, ctx)?;
         let digits = if args.full { id.key() } else { &id.key()[..SHORT_DIGITS] };
         output::line(format_args!("sha512-{digits}"));
         ids.push(id);

@@ -30,18 +30,13 @@ const COMMANDS: &[(&[&str], Option<&str>, &str)] = &[
 ];
 
 /// Flags of commands that exist.
-const FLAGS: &[(&[&str], &[&[&str]])] = &[
-    (&["fetch"], &[&["signature"]]),
-    (&["prepare"], &[PREPARE]),
-    (&["run"], &[PREPARE, START]),
-    (&["run-prepared"], &[START]),
-];
+const FLAGS: &[(&[&str], &[&[&str]])] =
+    &[(&["prepare"], &[PREPARE]), (&["run"], &[PREPARE, START]), (&["run-prepared"], &[START])];
 
 const PREPARE: &[&str] = &[
     "mount",
     "pod-manifest",
     "private-users",
-    "signature",
     "stage1-from-dir",
     "stage1-hash",
     "stage1-name",

@@ -47,6 +47,12 @@ pub fn message(text: impl Display) {
     stderr(&prefixed(&text.to_string()));
 }
 
+/// Writes a message to stderr as [`message`] does, with another word in front (spec cli.md 1.1.3).
+pub fn message_of(prefix: &str, text: impl Display) {
+    let lines = text.to_string();
+    stderr(&lines.split('\n').map(|line| format!("{prefix}: {}\n", visible(line))).collect::<String>());
+}
+
 /// Puts the name of the command in front of each line.
 pub(super) fn prefixed(text: &str) -> String {
     let prefix = PREFIX.get().map_or("rkt", String::as_str);

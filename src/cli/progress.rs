@@ -1,51 +1,70 @@
 //! A progress bar on stderr, when stderr is a terminal and the work is long.
 
-use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::image::stream::Progress;
+use crate::image::{fetch::Work, stream::Progress};
 
 /// What is over sooner needs no bar.
 const SHORT: Duration = Duration::from_millis(700);
 
-/// The bar of a file that is being imported. It is taken away when dropped.
-pub(super) struct ImportBar {
-    message: String,
+/// The bar of the work that is going on. It is taken away when dropped.
+#[derive(Default)]
+pub(super) struct Bars(Mutex<Option<Bar>>);
+
+struct Bar {
+    work: Work,
     started: Instant,
-    bar: OnceLock<ProgressBar>,
+    drawn: Option<ProgressBar>,
 }
 
-impl ImportBar {
-    /// Makes the bar for a file; nothing is drawn unless stderr is a terminal.
-    pub(super) fn new(file: &Path) -> Self {
-        let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
-        // A name may hold what a terminal would obey.
-        let name: String = name.chars().filter(|c| !c.is_control()).collect();
-        Self { message: format!("Importing {name}:"), started: Instant::now(), bar: OnceLock::new() }
-    }
-
-    /// Shows how far the import is.
-    pub(super) fn show(&self, progress: Progress) {
-        if self.started.elapsed() < SHORT {
+impl Bars {
+    /// Shows how far the work is; nothing is drawn unless stderr is a terminal.
+    pub(super) fn show(&self, work: &Work, progress: Progress) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = match &mut *current {
+            Some(bar) if bar.work == *work => bar,
+            other => {
+                clear(other.take());
+                other.insert(Bar { work: work.clone(), started: Instant::now(), drawn: None })
+            }
+        };
+        if bar.started.elapsed() < SHORT {
             return;
         }
-        let bar = self.bar.get_or_init(|| {
-            let bar = ProgressBar::with_draw_target(Some(progress.total), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes}")
-                .expect("the template is fixed and valid");
-            bar.with_style(style.progress_chars("=> ")).with_message(self.message.clone())
-        });
-        bar.set_position(progress.read);
+        let drawn = bar.drawn.get_or_insert_with(|| new_bar(work, progress.total));
+        drawn.set_position(progress.read);
+    }
+
+    /// Takes the bar away, so that a message can be written.
+    pub(super) fn clear(&self) {
+        clear(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
-impl Drop for ImportBar {
+impl Drop for Bars {
     fn drop(&mut self) {
-        if let Some(bar) = self.bar.get() {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
+}
+
+fn clear(bar: Option<Bar>) {
+    if let Some(drawn) = bar.and_then(|bar| bar.drawn) {
+        drawn.finish_and_clear();
+    }
+}
+
+fn new_bar(work: &Work, total: u64) -> ProgressBar {
+    let message = match work {
+        // A name may hold what a terminal would obey.
+        Work::Import { name } => {
+            format!("Importing {}:", name.chars().filter(|c| !c.is_control()).collect::<String>())
+        }
+    };
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes}");
+    bar.with_style(style.expect("the template is fixed and valid").progress_chars("=> "))
+        .with_message(message)
 }

@@ -16,6 +16,7 @@ pub mod oci;
 pub mod reference;
 pub mod store;
 pub mod stream;
+pub mod trust;
 
 #[cfg(test)]
 mod hostile_tests;
@@ -28,3 +29,12 @@ mod hostile_tests;
 )]
 #[path = "../../tests/support/tar.rs"]
 mod tar_writer;
+#[cfg(test)]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "one maker of keys for the tests here and those of the binary; each uses a part"
+)]
+#[path = "../../tests/support/keys.rs"]
+mod test_keys;

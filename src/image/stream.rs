@@ -116,12 +116,17 @@ impl Chunks for &[u8] {
     }
 }
 
+/// Sees bytes that pass.
+pub type Watch<'a> = &'a mut (dyn FnMut(&[u8]) + Send);
+
 /// A packed file, its copy, and what to watch.
 pub struct Source<'a> {
     /// The file, at its start.
     pub file: File,
     /// Where to keep the bytes as delivered, and what messages call that.
     pub keep: Option<(File, PathBuf)>,
+    /// Sees all bytes as delivered, in another thread.
+    pub watch: Option<Watch<'a>>,
     /// Bounds.
     pub limits: Limits,
     /// Called now and then from another thread.
@@ -220,6 +225,7 @@ fn unpack(
     let input = Input {
         file: source.file,
         keep: source.keep,
+        watch: source.watch,
         counted: Arc::clone(&counted),
         failed: Arc::clone(&failed_copy),
     };
@@ -239,7 +245,14 @@ fn unpack(
                 progress(Progress { read, total });
             }
             if got == 0 {
-                return result.map(|_| Ok(unpacked));
+                result?;
+                drop(decoder);
+                // Every byte is seen by who watches, or the file is refused.
+                return if input.fill_buf()?.is_empty() {
+                    Ok(Ok(unpacked))
+                } else {
+                    Err(io::Error::new(io::ErrorKind::InvalidData, "something follows the packed data"))
+                };
             }
             if interrupt::has_arrived() {
                 return Ok(Err(StreamError::Interrupted));
@@ -275,15 +288,16 @@ fn unpack(
 }
 
 /// The file, counted, with its copy.
-struct Input {
+struct Input<'a> {
     file: File,
     keep: Option<(File, PathBuf)>,
+    watch: Option<Watch<'a>>,
     counted: Arc<AtomicU64>,
     /// What went wrong with the file or the copy, kept apart from what decoders make of errors.
     failed: Arc<std::sync::Mutex<Option<StreamError>>>,
 }
 
-impl Read for Input {
+impl Read for Input<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = match self.file.read(buffer) {
             Ok(got) => got,
@@ -291,6 +305,9 @@ impl Read for Input {
             Err(cause) => return Err(self.fail(StreamError::Read(cause))),
         };
         self.counted.fetch_add(got as u64, Ordering::Relaxed);
+        if let Some(watch) = &mut self.watch {
+            watch(&buffer[..got]);
+        }
         let kept = match &mut self.keep {
             Some((file, path)) => {
                 file.write_all(&buffer[..got]).map_err(|cause| SysError::new("writing", path, cause))
@@ -302,7 +319,7 @@ impl Read for Input {
     }
 }
 
-impl Input {
+impl Input<'_> {
     fn fail(&self, error: StreamError) -> io::Error {
         *self.failed.lock().expect("no thread panics with it") = Some(error);
         io::Error::other("see the other error")
@@ -331,7 +348,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         io::Seek::rewind(&mut file).unwrap();
-        Source { file, keep: None, limits, progress: None }
+        Source { file, keep: None, watch: None, limits, progress: None }
     }
 
     fn zeros(size: u64) -> Vec<u8> {
@@ -347,11 +364,15 @@ mod tests {
         let path = dir.path().join("kept");
         let mut source = source(&packed, Limits::default());
         source.keep = Some((File::create(&path).unwrap(), path.clone()));
+        let mut watched = Vec::new();
+        let mut watch = |bytes: &[u8]| watched.extend_from_slice(bytes);
+        let source = Source { watch: Some(&mut watch), ..source };
         let ((), passed) = run(source, drain).unwrap();
         assert_eq!(passed.digest, <[u8; 64]>::from(Sha512::digest(vec![0; 1_000_000])));
         assert_eq!(passed.unpacked, 1_000_000);
         assert_eq!(passed.delivered, packed.len() as u64);
         assert_eq!(std::fs::read(&path).unwrap(), packed);
+        assert_eq!(watched, packed);
     }
 
     #[test]

@@ -124,6 +124,28 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), SysError> {
     }
 }
 
+/// Makes the directory `path` and those above it that are missing, each with exactly `mode`; durable on return.
+///
+/// # Errors
+/// When one can't be made or synced.
+pub fn make_dirs(path: &Path, mode: u32) -> Result<(), SysError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+        make_dirs(above, mode)?;
+    }
+    match std::fs::create_dir(path) {
+        Ok(()) => {}
+        // Someone else was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+        Err(error) => return Err(SysError::new("creating", path, error)),
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(SysError::on("changing the mode of", path))?;
+    sync_parent(path)
+}
+
 /// Makes the entries of the directory `dir` durable.
 ///
 /// # Errors

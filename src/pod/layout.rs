@@ -126,6 +126,11 @@ impl PodPaths {
         self.app_info(app).join("manifest")
     }
 
+    /// The file with the fingerprint of the key that has signed an app's image, if one has.
+    pub fn app_signer(&self, app: &AcName) -> PathBuf {
+        self.app_info(app).join("signer")
+    }
+
     /// The file that names the tree below an app's root.
     pub fn app_tree_id(&self, app: &AcName) -> PathBuf {
         self.app_info(app).join("treeStoreID")

@@ -183,6 +183,8 @@ pub struct ObservedApp {
     pub image_name: Option<String>,
     /// Its image.
     pub image_id: ImageId,
+    /// The fingerprint of the key that had signed the image when the pod was prepared.
+    pub image_signer: Option<String>,
     /// How it ended, if it did.
     pub end: Option<AppEnd>,
     /// The user's annotations, from the pod manifest.
@@ -414,6 +416,7 @@ fn apps(uuid: &PodUuid, state: State, paths: &PodPaths) -> Result<Vec<ObservedAp
         .map(|app| ObservedApp {
             image_name: image_name(paths, &app.name),
             image_id: app.image.id,
+            image_signer: file::read_text(&paths.app_signer(&app.name)).ok(),
             end: matches!(
                 state,
                 State::Running | State::Exited | State::ExitedGarbage | State::ExitedDeleting

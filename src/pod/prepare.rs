@@ -124,6 +124,7 @@ impl Hint for PrepareError {
 struct Prepared {
     manifest: ImageManifest,
     manifest_bytes: Vec<u8>,
+    signer: Option<String>,
     tree: TreeId,
     tree_rootfs: PathBuf,
     spec: AppSpec,
@@ -165,8 +166,9 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
         notices.extend(app::notices(&runtime, wanted, restrictions));
         notices.extend(leave_out_what_can_not_be(&mut spec));
         let manifest_bytes = store.manifest_bytes(&wanted.image)?;
+        let signer = store.signer(&wanted.image)?;
         store.used(&wanted.image)?;
-        apps.push(Prepared { manifest: image, manifest_bytes, tree, tree_rootfs, spec });
+        apps.push(Prepared { manifest: image, manifest_bytes, signer, tree, tree_rootfs, spec });
         manifest.apps.push(runtime);
     }
     manifest.ports = port::expose(&request.ports, &manifest.apps)?;
@@ -280,6 +282,9 @@ fn remember(paths: &PodPaths, app: &Prepared) -> Result<(), SysError> {
     let name = &app.spec.name;
     make_dirs(&paths.app_info(name))?;
     atomic::write_synced(&paths.app_image_manifest(name), &app.manifest_bytes, 0o640)?;
+    if let Some(signer) = &app.signer {
+        atomic::write_synced(&paths.app_signer(name), signer.as_bytes(), 0o640)?;
+    }
     atomic::write_synced(&paths.app_tree_id(name), app.tree.to_string().as_bytes(), 0o640)
 }
 

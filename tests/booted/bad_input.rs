@@ -235,8 +235,9 @@ fn an_image_that_can_not_be_an_app_leaves_no_pod() {
         254,
         "",
         &format!(
-            "run: image {} is not verified: this version can't check signatures yet\n\
-             run: hint: if you trust the file, import it unverified with --insecure-options=image\n",
+            "run: error opening signature file: opening {}.asc: No such file or directory\n\
+             run: hint: name the signature's file with --signature, or, if you trust the image, skip the check with \
+             --insecure-options=image\n",
             shell_image().display()
         ),
     );

@@ -99,7 +99,11 @@ fn fetch_knows_only_signatures() {
     for (line, error) in [
         ("fetch a -- b", "unable to parse arguments: app arguments unsupported"),
         ("fetch a --exec=/x", "unable to parse arguments: unknown flag: --exec"),
-        ("fetch a --signature=x", "--signature is not supported by this version yet"),
+        (
+            "--dir=data fetch a.aci --signature=/no/x",
+            "error opening signature file: opening /no/x: No such file or directory\nfetch: hint: name the signature's \
+             file with --signature, or, if you trust the image, skip the check with --insecure-options=image",
+        ),
     ] {
         world.run(line).expect(254, "", &format!("fetch: {error}\n"));
     }

@@ -11,6 +11,7 @@ mod help;
 mod hostile;
 mod images;
 mod output;
+mod signatures;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;

@@ -75,8 +75,9 @@ fn what_cannot_be_fetched_says_why_and_what_to_do() {
         254,
         "",
         &format!(
-            "fetch: image {at}/x.aci is not verified: this version can't check signatures yet\n\
-             fetch: hint: if you trust the file, import it unverified with --insecure-options=image\n"
+            "fetch: error opening signature file: opening {at}/x.aci.asc: No such file or directory\n\
+             fetch: hint: name the signature's file with --signature, or, if you trust the image, skip the check with \
+             --insecure-options=image\n"
         ),
     );
     let other = "fetch: hint: download the image with another tool and give its file\n";

@@ -4,6 +4,12 @@
 #![allow(dead_code, reason = "compiled into each test executable, of which none uses all of it")]
 
 pub(crate) mod aci;
+#[allow(
+    unreachable_pub,
+    missing_docs,
+    reason = "also compiled into the unit tests, where it is one module of many"
+)]
+pub(crate) mod keys;
 pub(crate) mod probe;
 pub(crate) mod run;
 #[allow(

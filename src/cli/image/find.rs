@@ -2,24 +2,45 @@
 
 use std::path::Path;
 
-use super::super::{CliError, Context, Insecure, output, pod_flags::PullPolicy, progress::ImportBar};
+use super::super::{CliError, Context, Insecure, output, pod_flags::PullPolicy, progress::Bars};
 use crate::{
     appc::image_id::ImageId,
     image::{
         dependencies,
-        fetch::{self, FetchError, Fetched, Policy},
+        fetch::{FetchError, Fetched, Fetcher, Notice, Policy, Signatures, Wanted},
         reference::{Reference, ReferenceError},
-        store::{ImportError, ImportOptions, Store, StoreError, Verification},
-        stream::{Limits, Progress},
+        store::{ImportError, Store, StoreError},
     },
     os::{Hint, SysError},
 };
 
+/// An image as the user named it.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    /// The text.
+    pub text: &'a str,
+    /// The file of `--signature`.
+    pub signature: Option<&'a Path>,
+    /// When it is looked for outside of the store.
+    pub policy: PullPolicy,
+}
+
 /// Finds or imports the image of an app, ready to be told.
-pub fn app_image(text: &str, policy: PullPolicy, store: &Store, ctx: &Context) -> Result<ImageId, CliError> {
-    let id = find_image(store, ctx, text, policy).map_err(FindImageError::tell)?;
+///
+/// # Errors
+/// As [`find_image`].
+pub fn app_image(image: &Named<'_>, store: &Store, ctx: &Context) -> Result<ImageId, CliError> {
+    let id = image_alone(image, store, ctx)?;
     find_dependencies(store, &id)?;
     Ok(id)
+}
+
+/// As [`app_image`], without the images below it.
+///
+/// # Errors
+/// As [`find_image`].
+pub fn image_alone(image: &Named<'_>, store: &Store, ctx: &Context) -> Result<ImageId, CliError> {
+    find_image(store, ctx, image).map_err(FindImageError::tell)
 }
 
 /// Makes sure that all images below one are in the store, ready to be told.
@@ -61,6 +82,9 @@ impl FindImageError {
             Self::Fetch(FetchError::Import(ImportError::Open(cause))) => {
                 CliError::new("error opening ACI file").because(cause)
             }
+            Self::Fetch(FetchError::OpenSignature(cause)) => {
+                CliError::new("error opening signature file").because(cause)
+            }
             other => CliError::new(other.to_string()),
         };
         match hint {
@@ -73,40 +97,45 @@ impl FindImageError {
 /// Returns the ID of an image as `run`, `prepare` and `fetch` take it, importing it if it is a file.
 ///
 /// # Errors
-/// When the text means nothing, or the image can't be found or imported.
-pub fn find_image(
-    store: &Store,
-    ctx: &Context,
-    text: &str,
-    policy: PullPolicy,
-) -> Result<ImageId, FindImageError> {
+/// When the text means nothing, or the image can't be found, verified or imported.
+pub fn find_image(store: &Store, ctx: &Context, image: &Named<'_>) -> Result<ImageId, FindImageError> {
     // Without a working directory only absolute paths mean a file.
     let cwd = std::env::current_dir().unwrap_or_default();
-    let reference = Reference::parse(text, &cwd, Path::is_file)?;
-    let bar = match &reference {
-        Reference::File(path) => Some(ImportBar::new(path)),
-        Reference::Id(_)
-        | Reference::Url(_)
-        | Reference::Docker(_)
-        | Reference::Local(_)
-        | Reference::Name(_) => None,
+    let reference = Reference::parse(image.text, &cwd, Path::is_file)?;
+    let bars = Bars::default();
+    let keystore = ctx.keystore();
+    let fetcher = Fetcher {
+        store,
+        keystore: &keystore,
+        signatures: if ctx.insecure.allows(Insecure::Image) {
+            Signatures::Skipped
+        } else {
+            Signatures::Required
+        },
+        tell: &|notice| {
+            bars.clear();
+            tell(&notice);
+        },
+        progress: &|work, progress| bars.show(work, progress),
     };
-    let show = |progress: Progress| {
-        if let Some(bar) = &bar {
-            bar.show(progress);
-        }
-    };
-    let verification =
-        if ctx.insecure.allows(Insecure::Image) { Verification::Skipped } else { Verification::Required };
-    let options = ImportOptions { verification, limits: Limits::default(), progress: Some(&show) };
-    let Fetched { id, skipped_devices } = fetch::fetch(store, &reference, policy.into(), &options)?;
-    drop(bar);
+    let signature = image.signature.map(|file| cwd.join(file));
+    let wanted =
+        Wanted { reference: &reference, policy: image.policy.into(), signature: signature.as_deref() };
+    let Fetched { id, skipped_devices } = fetcher.fetch(&wanted)?;
+    drop(bars);
     if skipped_devices > 0 {
         output::message(format_args!(
             "{reference}: {skipped_devices} device node(s) left out, as a pod makes the /dev of its apps"
         ));
     }
     Ok(id)
+}
+
+fn tell(notice: &Notice) {
+    match notice {
+        Notice::Image(text) => output::message_of("image", text),
+        Notice::Pubkey(text) => output::message_of("pubkey", text),
+    }
 }
 
 /// Makes the failure of a command that can't open the store.

@@ -20,11 +20,12 @@ use crate::{
 
 /// List images in the local store
 ///
-/// Columns: id, name, size (of the unpacked image and its tree), importtime, lastused.
+/// Columns: id, name, size (of the unpacked image and its tree), importtime, lastused, signer (the fingerprint of the key
+/// that signed it). With --full the signer is shown without being asked for.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Comma-separated list of columns: id, name, size, importtime, lastused
-    #[arg(long, value_name = "LIST", default_value = "id,name,size,importtime,lastused", value_parser = fields)]
+    /// Comma-separated list of columns: id, name, size, importtime, lastused, signer
+    #[arg(long, value_name = "LIST", default_value = DEFAULT_FIELDS, value_parser = fields)]
     fields: List,
     /// Comma-separated list of what to sort by: name, importtime, lastused, size
     #[arg(long, value_name = "LIST", default_value = "importtime", value_parser = sort_keys)]
@@ -43,6 +44,9 @@ pub struct Args {
     format: Format,
 }
 
+/// The columns unless others are asked for.
+const DEFAULT_FIELDS: &str = "id,name,size,importtime,lastused";
+
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
@@ -51,15 +55,17 @@ enum Field {
     Size,
     ImportTime,
     LastUsed,
+    Signer,
 }
 
 impl Field {
-    const WORDS: [(&str, Self); 5] = [
+    const WORDS: [(&str, Self); 6] = [
         ("id", Self::Id),
         ("name", Self::Name),
         ("size", Self::Size),
         ("importtime", Self::ImportTime),
         ("lastused", Self::LastUsed),
+        ("signer", Self::Signer),
     ];
 
     fn header(self) -> &'static str {
@@ -69,6 +75,7 @@ impl Field {
             Self::Size => "SIZE",
             Self::ImportTime => "IMPORT TIME",
             Self::LastUsed => "LAST USED",
+            Self::Signer => "SIGNER",
         }
     }
 
@@ -79,6 +86,7 @@ impl Field {
             Self::Size => one.size.cmp(&other.size),
             Self::ImportTime => one.imported.cmp(&other.imported),
             Self::LastUsed => one.last_used.cmp(&other.last_used),
+            Self::Signer => one.signer.cmp(&other.signer),
         }
     }
 }
@@ -92,7 +100,7 @@ fn fields(text: &str) -> Result<List, String> {
 }
 
 fn sort_keys(text: &str) -> Result<List, String> {
-    list(text, &Field::WORDS[1..])
+    list(text, &Field::WORDS[1..5])
 }
 
 fn list(text: &str, known: &[(&str, Field)]) -> Result<List, String> {
@@ -134,6 +142,8 @@ struct ImageJson {
     import_time: i64,
     last_used_time: i64,
     size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signer: Option<String>,
 }
 
 /// Prints the images; what is broken is told behind them and changes no exit code.
@@ -159,12 +169,16 @@ pub fn run(args: &Args, ctx: &Context) -> Result<Exit, CliError> {
 
 fn print_table(args: &Args, images: &[ImageRecord]) {
     let mut table = Table::new();
+    let mut fields = args.fields.0.clone();
+    if args.full && Ok(&fields) == self::fields(DEFAULT_FIELDS).as_ref().map(|list| &list.0) {
+        fields.push(Field::Signer);
+    }
     if !args.no_legend {
-        table.row(args.fields.0.iter().map(|field| field.header()));
+        table.row(fields.iter().map(|field| field.header()));
     }
     let now = Timestamp::now();
     for image in images {
-        table.row(args.fields.0.iter().map(|field| cell(*field, image, args.full, now)));
+        table.row(fields.iter().map(|field| cell(*field, image, args.full, now)));
     }
     if args.no_legend && images.is_empty() {
         output::line("");
@@ -187,6 +201,7 @@ fn cell(field: Field, image: &ImageRecord, is_full: bool, now: Timestamp) -> Str
         (Field::Size, true) => image.size.to_string(),
         (Field::ImportTime, _) => time(image.imported),
         (Field::LastUsed, _) => time(image.last_used),
+        (Field::Signer, _) => image.signer.clone().unwrap_or_else(|| "-".to_owned()),
     }
 }
 
@@ -199,6 +214,7 @@ fn print_json(images: &[ImageRecord], layout: Layout) {
             import_time: format::nanoseconds(image.imported),
             last_used_time: format::nanoseconds(image.last_used),
             size: image.size,
+            signer: image.signer.clone(),
         })
         .collect();
     output::json_list(&images, layout);

@@ -72,6 +72,8 @@ struct AppJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     exit_code: Option<u8>,
     image_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_signer: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     user_annotations: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -112,6 +114,7 @@ fn app_json(pod: &Observed, app: &ObservedApp) -> AppJson {
         finished_at: app.end.and_then(|end| end.finished).map(nanoseconds),
         exit_code: app.end.map(|end| end.exit_code),
         image_id: app.image_id.to_string(),
+        image_signer: app.image_signer.clone(),
         user_annotations: app.user_annotations.iter().cloned().collect(),
         user_labels: app.user_labels.iter().cloned().collect(),
     }

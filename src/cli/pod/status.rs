@@ -137,6 +137,11 @@ fn print(pod: &Observed) {
         let exited = matches!(pod.state, State::Exited | State::ExitedGarbage);
         output::line(format!("exited={exited}"));
     }
+    for app in pod.apps.iter().flatten() {
+        if let Some(signer) = &app.image_signer {
+            output::line(format!("signer-{}={signer}", app.name));
+        }
+    }
     if pod.state != State::Running {
         for app in pod.apps.iter().flatten() {
             if let Some(end) = app.end {

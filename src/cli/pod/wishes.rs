@@ -137,8 +137,9 @@ fn app_request(
     if let Some(cpu) = &flags.cpu {
         isolators.push(Isolator::Cpu(Resource::limit(cores(cpu))));
     }
+    let named = image::find::Named { text: &wanted.image, signature: flags.signature.as_deref(), policy };
     Ok(AppRequest {
-        image: image::find::app_image(&wanted.image, policy, store, ctx)?,
+        image: image::find::app_image(&named, store, ctx)?,
         name: flags.name.clone(),
         exec: flags.exec.clone(),
         args: wanted.arguments.clone().unwrap_or_default(),

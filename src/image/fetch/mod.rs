@@ -1,9 +1,13 @@
 //! From a reference to an image in the store, by the pull policy (spec images.md 2.3).
 
+use std::path::{Path, PathBuf};
+
 use super::reference::{Reference, ReferenceError};
-use super::store::{FindError, ImportError, ImportOptions, Store};
+use super::store::{Asked, FindError, ImportError, ImportOptions, SignatureCheck, Store, Verification};
+use super::stream::{Limits, Progress};
+use super::trust::{Keystore, Proof, SignatureFile, VerifyError};
 use crate::appc::image_id::ImageId;
-use crate::os::Hint;
+use crate::os::{Hint, SysError};
 
 /// When an image is looked for outside of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,13 +20,69 @@ pub enum Policy {
     Never,
 }
 
-/// An image that is in the store.
+/// Whether images must be signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signatures {
+    /// By a key that is trusted for their name.
+    Required,
+    /// The user has said that they need not.
+    Skipped,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The image.
+    pub reference: &'a Reference,
+    /// When it is looked for outside of the store.
+    pub policy: Policy,
+    /// The file with its signature, if the user named one.
+    pub signature: Option<&'a Path>,
+}
+
+/// An image that is in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
     /// Its ID.
     pub id: ImageId,
     /// Device nodes that were in the image and are not in its tree.
     pub skipped_devices: u64,
+}
+
+/// What a user should know while images are fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// About an image.
+    Image(String),
+    /// About a key.
+    Pubkey(String),
+}
+
+/// Work that takes its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// A file becomes an image.
+    Import {
+        /// The last part of its path or URL.
+        name: String,
+    },
+}
+
+/// Shows how far some work is; called from several threads.
+pub type ShowProgress<'a> = &'a (dyn Fn(&Work, Progress) + Sync);
+
+/// All that the way of an image needs.
+pub struct Fetcher<'a> {
+    /// Where images are kept.
+    pub store: &'a Store,
+    /// Who is believed.
+    pub keystore: &'a Keystore,
+    /// Whether images must be signed.
+    pub signatures: Signatures,
+    /// Tells the user.
+    pub tell: &'a dyn Fn(Notice),
+    /// Shows how far it is.
+    pub progress: ShowProgress<'a>,
 }
 
 /// Why there is no image.
@@ -58,6 +118,17 @@ pub enum FetchError {
         /// What is missing.
         missing: &'static str,
     },
+    /// The file with the signature can't be read.
+    #[error(transparent)]
+    OpenSignature(SysError),
+    /// The file with the signature is none.
+    #[error("{}: {cause}", .file.display())]
+    Signature {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        cause: VerifyError,
+    },
     /// Its labels ask for what can't run here.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -75,49 +146,101 @@ impl Hint for FetchError {
                  its file"
                     .into(),
             ),
+            Self::OpenSignature(_) => Some(
+                "name the signature's file with --signature, or, if you trust the image, skip the check with \
+                 --insecure-options=image"
+                    .into(),
+            ),
+            Self::Signature { cause, .. } => cause.hint(),
             Self::StoreOnly { .. } => None,
         }
     }
 }
 
-/// Returns the image that `reference` names, from the store or from its file.
-///
-/// # Errors
-/// When it can't be found or imported.
-pub fn fetch(
-    store: &Store,
-    reference: &Reference,
-    policy: Policy,
-    options: &ImportOptions<'_>,
-) -> Result<Fetched, FetchError> {
-    let stored = |id| Fetched { id, skipped_devices: 0 };
-    match reference {
-        Reference::File(path) => {
-            log::debug!("using image from file {}", path.display());
-            let imported = store.import_file(path, options)?;
-            Ok(Fetched { id: imported.id, skipped_devices: imported.skipped_devices })
-        }
-        Reference::Id(query) => {
-            let id = store.find(query)?;
-            log::debug!("using image from the store with hash {id}");
-            Ok(stored(id))
-        }
-        Reference::Name(name) => {
-            let wanted = name.clone().for_host().map_err(ReferenceError::from)?;
-            if policy == Policy::Update {
-                return Err(elsewhere(reference, policy));
+impl Fetcher<'_> {
+    /// Returns the image that is asked for, from the store or from where it is.
+    ///
+    /// # Errors
+    /// When it can't be found, verified or imported.
+    pub fn fetch(&self, wanted: &Wanted<'_>) -> Result<Fetched, FetchError> {
+        let stored = |id| Fetched { id, skipped_devices: 0 };
+        let Wanted { reference, policy, signature } = *wanted;
+        match reference {
+            Reference::File(path) => self.fetch_file(path, signature),
+            Reference::Id(query) => {
+                let id = self.store.find(query)?;
+                log::debug!("using image from the store with hash {id}");
+                Ok(stored(id))
             }
-            match store.find_name(&wanted.name, &wanted.labels) {
-                Ok(id) => {
-                    log::debug!("using image from local store for image name {name}");
-                    Ok(stored(id))
+            Reference::Name(name) => {
+                let wanted = name.clone().for_host().map_err(ReferenceError::from)?;
+                if policy == Policy::Update {
+                    return Err(elsewhere(reference, policy));
                 }
-                Err(FindError::NoName { .. }) => Err(elsewhere(reference, policy)),
-                Err(error) => Err(error.into()),
+                match self.store.find_name(&wanted.name, &wanted.labels) {
+                    Ok(id) => {
+                        log::debug!("using image from local store for image name {name}");
+                        Ok(stored(id))
+                    }
+                    Err(FindError::NoName { .. }) => Err(elsewhere(reference, policy)),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            Reference::Url(_) | Reference::Docker(_) | Reference::Local(_) => {
+                Err(elsewhere(reference, policy))
             }
         }
-        Reference::Url(_) | Reference::Docker(_) | Reference::Local(_) => Err(elsewhere(reference, policy)),
     }
+
+    fn fetch_file(&self, path: &Path, signature: Option<&Path>) -> Result<Fetched, FetchError> {
+        log::debug!("using image from file {}", path.display());
+        let verification = match self.signatures {
+            Signatures::Skipped => Verification::Skipped,
+            Signatures::Required => {
+                let file = signature.map_or_else(|| beside(path), Path::to_owned);
+                let signature = read_signature(&file)?;
+                Verification::Required(SignatureCheck { signature, keystore: self.keystore, wanted: None })
+            }
+        };
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let work = Work::Import { name };
+        let show = |progress: Progress| (self.progress)(&work, progress);
+        let options = ImportOptions {
+            verification,
+            asked: Asked::ForThisOne,
+            limits: Limits::default(),
+            progress: Some(&show),
+        };
+        let imported = self.store.import_file(path, &options)?;
+        self.tell_signer(&imported.proof);
+        Ok(Fetched { id: imported.id, skipped_devices: imported.skipped_devices })
+    }
+
+    /// Tells who has signed, and why that counts.
+    fn tell_signer(&self, proof: &Proof) {
+        let Some(signer) = proof.signer() else { return };
+        let mut text = "signature verified:".to_owned();
+        for identity in &signer.identities {
+            text.push_str(&format!("\n  {}", identity.replace(['\n', '\r'], " ")));
+        }
+        text.push_str(&format!("\n  key {}, trusted for {}", signer.fingerprint, signer.scope));
+        (self.tell)(Notice::Image(text));
+    }
+}
+
+/// The file of an image's signature: `.aci` becomes `.aci.asc`.
+fn beside(image: &Path) -> PathBuf {
+    let name = image.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.strip_suffix(".aci").unwrap_or(&name);
+    image.with_file_name(format!("{stem}.aci.asc"))
+}
+
+fn read_signature(file: &Path) -> Result<SignatureFile, FetchError> {
+    // A user may have put a link to the signature beside the image.
+    let real =
+        file.canonicalize().map_err(SysError::on("opening", file)).map_err(FetchError::OpenSignature)?;
+    let bytes = crate::os::file::read(&real).map_err(FetchError::OpenSignature)?;
+    SignatureFile::parse(&bytes).map_err(|cause| FetchError::Signature { file: file.to_owned(), cause })
 }
 
 /// Says why the image doesn't come from elsewhere.

@@ -109,7 +109,7 @@ impl Store {
             .open(&temporary.0)
             .map_err(SysError::on("creating", to))?;
         let limits = Limits { output: u64::MAX, ratio: u64::MAX, ..Limits::default() };
-        let source = Source { file: blob, keep: None, limits, progress: None };
+        let source = Source { file: blob, keep: None, watch: None, limits, progress: None };
         let written = run(source, |incoming| -> Result<(), WriteError> {
             loop {
                 let chunk = incoming.chunk()?;

@@ -44,7 +44,9 @@ use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 pub use self::copy_out::{CopyOutError, Depth, Existing, ExtractOptions};
-pub use self::import::{ImportError, ImportOptions, Imported, Verification};
+pub use self::import::{
+    Asked, Delivered, ImportError, ImportOptions, Imported, SignatureCheck, Verification,
+};
 pub use self::remove::Removed;
 pub use self::tree::{TreeId, TreesLocked};
 use super::aci::MANIFEST_LIMIT;
@@ -82,6 +84,8 @@ pub struct ImageRecord {
     pub size: u64,
     /// It was asked for without a version.
     pub is_latest: bool,
+    /// The fingerprint of the key that has signed it, in lower-case hex digits.
+    pub signer: Option<String>,
 }
 
 impl ImageRecord {
@@ -307,8 +311,8 @@ impl Store {
             read_at(&dir, name, limit)
                 .map_err(|cause| format!("{name}: {}", crate::os::cause_text(&cause.into())))
         };
-        let (record, last_used) = read(RECORD, record::LIMIT)?;
-        let record = record::Record::parse(&record)?;
+        let (bytes, last_used) = read(RECORD, record::LIMIT)?;
+        let record = record::Record::parse(&bytes)?.believed_from(owner(&dir));
         let (bytes, _) = read(MANIFEST, MANIFEST_LIMIT)?;
         let manifest = ImageManifest::from_json(&bytes).map_err(|error| error.to_string())?;
         let blob = rustix::fs::statat(&dir, BLOB, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
@@ -325,6 +329,7 @@ impl Store {
             last_used,
             size: record.unpacked.saturating_add(tree),
             is_latest: record.latest,
+            signer: record.signer.map(|signer| signer.fingerprint),
         }))
     }
 
@@ -379,6 +384,19 @@ impl Store {
             // Opening it again tells why not.
             _ => false,
         }
+    }
+
+    /// Returns the fingerprint of the key that has signed an image, if one has.
+    ///
+    /// # Errors
+    /// When the image isn't there, or its record can't be read.
+    pub fn signer(&self, id: &ImageId) -> Result<Option<String>, StoreError> {
+        let (bytes, owner) = self.in_image(id, RECORD, |dir| {
+            read_at(dir, RECORD, record::LIMIT).map(|(bytes, _)| (bytes, owner(dir)))
+        })?;
+        let record =
+            record::Record::parse(&bytes).map_err(|problem| StoreError::Damaged { id: *id, problem })?;
+        Ok(record.believed_from(owner).signer.map(|signer| signer.fingerprint))
     }
 
     /// Notes that an image is used now, for `image gc`; who may not write to the store leaves no note.
@@ -459,6 +477,11 @@ fn best(images: &[ImageRecord], name: &AcIdentifier, labels: &[Label]) -> Option
 /// The image whose directory has this name; longer hashes are IDs elsewhere, but no names.
 fn id_of(name: &str) -> Option<ImageId> {
     name.parse().ok().filter(|id: &ImageId| id.to_string() == name)
+}
+
+/// Who owns an open directory; nobody if the kernel doesn't say.
+fn owner(dir: &OwnedFd) -> u32 {
+    rustix::fs::fstat(dir).map_or(u32::MAX, |status| status.st_uid)
 }
 
 /// Opens a regular file in a directory without following a link or waiting for a FIFO.

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::image::compression::Compression;
+use crate::image::trust::{Proof, Scope, Signer};
 
 /// The version that this program writes; a newer one is not read.
 const VERSION: u32 = 1;
@@ -31,6 +32,30 @@ pub(super) struct Record {
     pub(super) latest: bool,
     /// It was imported without a signature.
     pub(super) unsigned: bool,
+    /// Whose signature it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) signer: Option<SignerRecord>,
+}
+
+/// A signature that was good when the image was imported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SignerRecord {
+    /// The key's fingerprint in lower-case hex digits.
+    pub(super) fingerprint: String,
+    /// The prefix that the key was trusted for; none for all names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prefix: Option<String>,
+}
+
+impl SignerRecord {
+    fn new(signer: &Signer) -> Self {
+        let prefix = match &signer.scope {
+            Scope::Root => None,
+            Scope::Prefix(prefix) => Some(prefix.to_string()),
+        };
+        Self { fingerprint: signer.fingerprint.clone(), prefix }
+    }
 }
 
 /// The sizes of an image.
@@ -40,8 +65,33 @@ pub(super) struct Sizes {
     pub(super) tree: u64,
 }
 
+/// How an image came.
+pub(super) struct Origin<'a> {
+    /// It was asked for without a version.
+    pub(super) is_latest: bool,
+    /// What it is believed for.
+    pub(super) proof: &'a Proof,
+}
+
 impl Record {
-    pub(super) fn new(digest: String, compression: Compression, sizes: &Sizes) -> Self {
+    /// Forgets what a member of the group, who could write anything there, says about signatures.
+    pub(super) fn believed_from(mut self, uid: u32) -> Self {
+        if uid != 0 && uid != rustix::process::geteuid().as_raw() {
+            self.unsigned = true;
+            self.signer = None;
+        }
+        self
+    }
+
+    /// Keeps the signature that the same bytes had before, if they come without one now.
+    pub(super) fn keep_signer_of(&mut self, earlier: Self) {
+        if self.signer.is_none() && earlier.digest == self.digest {
+            self.unsigned = earlier.unsigned;
+            self.signer = earlier.signer;
+        }
+    }
+
+    pub(super) fn new(digest: String, compression: Compression, sizes: &Sizes, origin: &Origin<'_>) -> Self {
         let imported = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         Self {
             version: VERSION,
@@ -51,8 +101,9 @@ impl Record {
             unpacked: sizes.unpacked,
             tree: sizes.tree,
             imported: u64::try_from(imported).unwrap_or(u64::MAX),
-            latest: false,
-            unsigned: true,
+            latest: origin.is_latest,
+            unsigned: origin.proof.signer().is_none(),
+            signer: origin.proof.signer().map(SignerRecord::new),
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
+use crate::image::trust::Proof;
 use crate::os::atomic::TEMPORARY_PREFIX;
 use crate::os::lock::{Lock, Sharing};
 use crate::os::{SysError, atomic, tree};
@@ -44,10 +45,11 @@ impl Staging {
         &self.path
     }
 
-    /// Makes the directory, whose content is synced, what is found at `to`; what was there before is removed.
+    /// Makes the directory of an image, whose content is synced and proven, what is found at `to`; what was there before
+    /// is removed.
     ///
     /// Whoever looks at `to` sees the old directory or the new one, whole.
-    pub(super) fn replace(self, to: &Path) -> Result<(), SysError> {
+    pub(super) fn publish(self, to: &Path, _proof: &Proof) -> Result<(), SysError> {
         match rustix::fs::renameat_with(CWD, &self.path, CWD, to, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             Err(Errno::EXIST) => exchange(&self.path, to)?,

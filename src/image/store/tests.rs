@@ -4,8 +4,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
 use super::*;
+use crate::image::reference::NameReference;
 use crate::image::stream::Limits;
 use crate::image::tar_writer::{Member, Tar, manifest};
+use crate::image::test_keys::TestKey;
+use crate::image::trust::{Keystore, PublicKey, Scope, SelfSignatures, SignatureFile};
 use crate::os::lock::{Lock, Sharing};
 
 /// A store in a directory that goes away with it.
@@ -47,7 +50,12 @@ impl Fixture {
 }
 
 fn skipped() -> ImportOptions<'static> {
-    ImportOptions { verification: Verification::Skipped, limits: Limits::default(), progress: None }
+    ImportOptions {
+        verification: Verification::Skipped,
+        asked: Asked::ForThisOne,
+        limits: Limits::default(),
+        progress: None,
+    }
 }
 
 fn hello() -> Vec<u8> {
@@ -106,18 +114,84 @@ fn the_id_does_not_depend_on_the_compression() {
     assert_eq!(it.names("tmp"), [""; 0]);
 }
 
+/// Imports bytes with a signature under a store of keys.
+fn import_signed(
+    it: &Fixture,
+    bytes: &[u8],
+    signature: &[u8],
+    keystore: &Keystore,
+    wanted: Option<&str>,
+) -> Result<Imported, ImportError> {
+    let wanted = wanted.map(|text| NameReference::parse(text).unwrap());
+    let check = SignatureCheck {
+        signature: SignatureFile::parse(signature).unwrap(),
+        keystore,
+        wanted: wanted.as_ref(),
+    };
+    let options = ImportOptions { verification: Verification::Required(check), ..skipped() };
+    it.store.import_file(&it.file(bytes), &options)
+}
+
 #[test]
-fn what_is_not_verified_is_refused_with_the_switch_named() {
+fn c6_the_signature_is_over_the_very_bytes_that_are_kept() {
     let it = Fixture::new();
-    let options = ImportOptions { verification: Verification::Required, ..skipped() };
-    let path = it.file(&hello());
-    let refused = it.store.import_file(&path, &options).unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        format!("image {} is not verified: this version can't check signatures yet", path.display())
-    );
-    assert!(refused.hint().unwrap().contains("--insecure-options=image"));
-    it.assert_empty();
+    let key = TestKey::new("me");
+    let keystore = Keystore::new(&it.dir.path().join("sys"), &it.dir.path().join("loc"));
+    let public = PublicKey::parse_armored(key.public().as_bytes()).unwrap().remove(0);
+    let scope = Scope::Prefix("example.com".parse().unwrap());
+    keystore.add(&scope, &public, SelfSignatures::Strong).unwrap();
+    let packed = gzip(&hello());
+    for (bytes, signature, wanted, expected) in [
+        // Packed in another way: the same image, other bytes.
+        (
+            &hello(),
+            key.sign(&packed),
+            None,
+            "image \"example.com/hello\" verification failed: openpgp: the signature by",
+        ),
+        (
+            &packed,
+            key.sign(&packed[..packed.len() - 1]),
+            None,
+            "image \"example.com/hello\" verification failed: ",
+        ),
+        (
+            &packed,
+            TestKey::new("you").sign(&packed),
+            None,
+            "image \"example.com/hello\" verification failed: openpgp: signature made by unknown entity",
+        ),
+        (
+            &packed,
+            key.sign(&packed),
+            Some("example.com/other"),
+            "error when reading the app name: \"example.com/other\" expected but \"example.com/hello\" found",
+        ),
+        (
+            &packed,
+            key.sign(&packed),
+            Some("example.com/hello:2"),
+            "requested value for label \"version\": \"2\" differs from fetched aci label value: \"1.0.0\"",
+        ),
+        (
+            &packed,
+            key.sign(&packed),
+            Some("example.com/hello,a=b"),
+            "requested label \"a\" not provided by the image manifest",
+        ),
+    ] {
+        let refused = import_signed(&it, bytes, &signature, &keystore, wanted).unwrap_err().to_string();
+        assert!(refused.starts_with(expected), "{refused}");
+        it.assert_empty();
+    }
+    let imported =
+        import_signed(&it, &packed, &key.sign(&packed), &keystore, Some("example.com/hello:1.0.0")).unwrap();
+    let signer = imported.proof.signer().unwrap();
+    assert_eq!((&signer.fingerprint, &signer.scope), (&key.fingerprint(), &scope));
+    assert_eq!(it.store.list().unwrap().0[0].signer, Some(key.fingerprint()));
+    // The same bytes without a signature are the same image.
+    it.import(&hello()).unwrap();
+    assert_eq!(it.store.signer(&imported.id).unwrap(), Some(key.fingerprint()));
 }
 
 #[test]

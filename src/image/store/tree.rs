@@ -227,7 +227,7 @@ impl Store {
     fn source(&self, id: &ImageId) -> Result<Source<'static>, StoreError> {
         // What was imported under the user's limits is not judged again.
         let limits = Limits { output: u64::MAX, ratio: u64::MAX, ..Limits::default() };
-        Ok(Source { file: self.open_blob(id)?, keep: None, limits, progress: None })
+        Ok(Source { file: self.open_blob(id)?, keep: None, watch: None, limits, progress: None })
     }
 
     /// Tells whether there is such a tree. Who may not look believes that there is.

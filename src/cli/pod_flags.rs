@@ -3,7 +3,7 @@
 //! Flags that are right one by one but not together are refused where they are parsed ([`Checked`]), or, where the
 //! spec gives an order of checks, by a function that the command calls in that order.
 
-use std::{net::IpAddr, ops::Deref, path::PathBuf, str::FromStr};
+use std::{net::Ipv4Addr, ops::Deref, path::PathBuf, str::FromStr};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
@@ -333,7 +333,7 @@ pub struct PortForward {
     /// The port's name in an app's manifest.
     pub name: AcName,
     /// The host's address, if not all of them.
-    pub host_ip: Option<IpAddr>,
+    pub host_ip: Option<Ipv4Addr>,
     /// Never 0.
     pub host_port: u16,
 }

@@ -1,8 +1,7 @@
 //! Joining a pod to its networks, one plugin after the other, and parting it from them.
 //!
 //! The first plugin is started at once and works while the caller prepares the pod; [`Attaching::advance`] goes on until
-//! only the last one runs, [`Attaching::finish`] waits for that. All of them run in the host's namespaces, before the
-//! caller enters the pod's. Until [`Attaching`] is forgotten by an execve(2) it undoes everything when dropped: DEL for
+//! only the last one runs, [`Attaching::finish`] waits for that. All of them run in the namespaces of the host. Until [`Attaching`] is forgotten by an execve(2) it undoes everything when dropped: DEL for
 //! each plugin that was called, the last one first, then the namespace goes.
 
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -179,26 +178,26 @@ impl Attaching {
         Ok(self.record.update(&self.entries())?)
     }
 
-    /// Goes on until the last plugin runs.
+    /// Goes on until the last plugin runs. From then on this process may enter other mount namespaces.
     ///
-    /// When addresses are short, `relief` is asked once to free some; if it says that it did, the plugin is called again.
+    /// When addresses are short, `relief` is asked once to free some, and the plugin is called again.
     ///
     /// # Errors
     /// When a plugin fails, or a signal has come.
-    pub fn advance(&mut self, relief: &mut dyn FnMut() -> bool) -> Result<(), NetError> {
+    pub fn advance(&mut self, relief: &mut dyn FnMut()) -> Result<(), NetError> {
         while let Some(next) = self.next() {
             self.collect(relief)?;
             self.start(next)?;
         }
+        self.home.get_or_insert(ns::Home::of_this_process()?);
         Ok(())
     }
 
-    /// Waits for the last plugin and writes down what the pod has got.
+    /// Waits for the last plugin, which [`Attaching::advance`] has started, and writes down what the pod has got.
     ///
     /// # Errors
     /// As [`Attaching::advance`], and when the record can't be written.
-    pub fn finish(&mut self, relief: &mut dyn FnMut() -> bool) -> Result<(), NetError> {
-        self.advance(relief)?;
+    pub fn finish(&mut self, relief: &mut dyn FnMut()) -> Result<(), NetError> {
         self.collect(relief)?;
         Ok(self.record.update(&self.entries())?)
     }
@@ -208,7 +207,6 @@ impl Attaching {
     /// # Errors
     /// When the kernel refuses.
     pub fn enter(&mut self) -> Result<(), NetError> {
-        self.home = Some(ns::Home::of_this_process()?);
         Ok(ns::join_network(&self.netns)?)
     }
 
@@ -248,7 +246,7 @@ impl Attaching {
     }
 
     /// Waits for the plugin that runs.
-    fn collect(&mut self, relief: &mut dyn FnMut() -> bool) -> Result<(), NetError> {
+    fn collect(&mut self, relief: &mut dyn FnMut()) -> Result<(), NetError> {
         let (Some(child), Some((step, path))) = (self.running.take(), self.called.last().cloned()) else {
             return Ok(());
         };
@@ -258,9 +256,7 @@ impl Attaching {
             Err(cause) if cause.is_shortage() && !self.retried => {
                 self.retried = true;
                 self.delete_last();
-                if !relief() {
-                    return Err(self.add_error(step, cause));
-                }
+                relief();
                 self.start(step)?;
                 self.collect(relief)
             }

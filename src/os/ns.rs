@@ -40,11 +40,12 @@ pub fn enter_new_network() -> Result<(), SysError> {
     raise_loopback(&socket).map_err(SysError::on("raising the device lo in", OWN_NETWORK))
 }
 
-/// The namespaces of network and mounts that a process was in, to return to.
+/// The namespaces of network and mounts that a process was in, and its working directory there, to return to.
 #[derive(Debug)]
 pub struct Home {
     network: OwnedFd,
     mounts: OwnedFd,
+    directory: OwnedFd,
 }
 
 impl Home {
@@ -53,7 +54,7 @@ impl Home {
     /// # Errors
     /// When /proc can't be read.
     pub fn of_this_process() -> Result<Self, SysError> {
-        Ok(Self { network: open(OWN_NETWORK)?, mounts: open(OWN_MOUNTS)? })
+        Ok(Self { network: open(OWN_NETWORK)?, mounts: open(OWN_MOUNTS)?, directory: open(".")? })
     }
 
     /// Moves this process back; mounts that it has made elsewhere end with their namespace.
@@ -62,7 +63,9 @@ impl Home {
     /// When the kernel refuses.
     pub fn enter(&self) -> Result<(), SysError> {
         set(&self.network, LinkNameSpaceType::Network, OWN_NETWORK)?;
-        set(&self.mounts, LinkNameSpaceType::Mount, OWN_MOUNTS)
+        set(&self.mounts, LinkNameSpaceType::Mount, OWN_MOUNTS)?;
+        // setns(2) has made it the root.
+        rustix::process::fchdir(&self.directory).map_err(SysError::on("entering", "."))
     }
 }
 

@@ -205,9 +205,9 @@ impl Joining {
     }
 }
 
-/// Frees what dead pods have, when a pod that starts wants it; tells whether there was any.
-fn relieve(pods: &PodsDir, search: &Search) -> bool {
-    sweep(pods, search, None, &mut |problem| log::warn!("{problem}")) > 0
+/// Frees what dead pods have, when a pod that starts wants it.
+fn relieve(pods: &PodsDir, search: &Search) {
+    sweep(pods, search, None, &mut |problem| log::warn!("{problem}"));
 }
 
 /// The ports that a manifest wants forwarded; preparation has found the port of the pod for each.
@@ -251,40 +251,38 @@ fn release(
     }
 }
 
-/// Parts every dead pod from its networks, until the time is over if there is a limit, and returns from how many.
+/// Parts every dead pod from its networks, until the time is over if there is a limit.
 ///
 /// One with which something went wrong is left to gc, so that no command meets the same trouble again and again.
 ///
 /// # Locking
 /// Holds one pod at a time, exclusively; those that others hold are passed over.
-fn sweep(pods: &PodsDir, search: &Search, limit: Option<Duration>, tell: &mut dyn FnMut(String)) -> usize {
+fn sweep(pods: &PodsDir, search: &Search, limit: Option<Duration>, tell: &mut dyn FnMut(String)) {
     let start = Instant::now();
-    let mut released = 0;
     for place in HOLDERS {
         for uuid in pods.uuids(place).unwrap_or_default() {
             if limit.is_some_and(|limit| start.elapsed() > limit) {
-                return released;
+                return;
             }
-            released += usize::from(pass(pods, &uuid, place, search, tell));
+            pass(pods, &uuid, place, search, tell);
         }
     }
-    released
 }
 
-fn pass(pods: &PodsDir, uuid: &PodUuid, place: Place, search: &Search, tell: &mut dyn FnMut(String)) -> bool {
+/// Parts one pod from its networks, if it is dead and nobody has tried in vain.
+fn pass(pods: &PodsDir, uuid: &PodUuid, place: Place, search: &Search, tell: &mut dyn FnMut(String)) {
     let record = Record::new(&pods.pod(place, uuid));
     if !record.is_open() || record.has_failed() {
-        return false;
+        return;
     }
     let mut has_failed = false;
-    let released = release(pods, uuid, place, search, &mut |problem| {
+    release(pods, uuid, place, search, &mut |problem| {
         has_failed = true;
         tell(problem);
     });
     if has_failed {
         record.note_failure();
     }
-    released
 }
 
 /// What `list` does in passing: takes away the networks of dead pods, for a moment.

@@ -198,17 +198,17 @@ fn ready<P: Startable>(
         Some(unit) if request.limits != PodLimits::default() => return Err(RunError::LimitsInService(unit)),
         Some(_) => {
             let machined = host.bus.start_machined_in_service(std::process::id());
-            (machined, isolate(network, &mounts, &notice))
+            (machined, isolate(&mounts))
         }
         None => {
             tell_of_missing_controllers(request.limits, &notice);
-            let (machined, mounted) =
-                host.bus.start_scope(&scope(pod, request)?, || isolate(network, &mounts, &notice));
+            let (machined, mounted) = host.bus.start_scope(&scope(pod, request)?, || isolate(&mounts));
             (machined?, mounted)
         }
     };
     mounted?;
     drop(host);
+    network.enter(&notice)?;
     atomic::write(&paths.cgroup(), format!("{}\n", cgroup::own()?).as_bytes(), 0o644)?;
     Ok(match machined {
         Machined::Present => Registration::Registered,
@@ -370,15 +370,11 @@ fn mounts<P: Startable>(pod: &Pod<P>, store: &Store) -> Result<Vec<AppMount>, Ru
         .collect()
 }
 
-/// Enters the namespaces that the pod gets from its supervisor, and mounts the apps' roots in there.
-///
-/// The last plugin works in the host's, so it is waited for first.
-fn isolate(network: &mut Setup, mounts: &[AppMount], notice: impl Fn(&str)) -> Result<(), RunError> {
-    network.enter(notice)?;
+/// Enters the mount namespace that the pod gets from its supervisor, and mounts the apps' roots in there.
+fn isolate(mounts: &[AppMount]) -> Result<(), SysError> {
     mount::enter_own_namespace()?;
     mounts.iter().try_for_each(|mount| match mount {
         AppMount::Overlay(overlay) => mount::overlay(overlay),
         AppMount::OnItself(path) => mount::without_devices(path),
-    })?;
-    Ok(())
+    })
 }

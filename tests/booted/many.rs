@@ -1,4 +1,4 @@
-//! Many pods at once, and what is left of them: nothing (issue "must show" 6).
+//! Many pods at once, and what is left of them: nothing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -52,7 +52,7 @@ fn forty_pods_that_fail_leave_their_codes_their_lines_and_after_gc_nothing() {
 }
 
 /// Sets the limit that the package brings: each pod takes three inotify instances, and the kernel's 128 a user end at 40.
-fn raise_inotify_limit() {
+pub(crate) fn raise_inotify_limit() {
     const LIMIT: &str = "/proc/sys/fs/inotify/max_user_instances";
     let shipped = include_str!("../../packaging/usr/lib/sysctl.d/50-rkt.conf");
     let value = shipped.lines().find_map(|line| line.strip_prefix("fs.inotify.max_user_instances = "));
@@ -64,10 +64,11 @@ fn raise_inotify_limit() {
 }
 
 /// What a pod could leave behind, as lines to read.
-struct Snapshot(BTreeSet<String>);
+pub(crate) struct Snapshot(BTreeSet<String>);
 
 impl Snapshot {
-    fn take(data: &Path) -> Self {
+    /// What there is now; `data` is the data directory of the pods.
+    pub(crate) fn take(data: &Path) -> Self {
         let mut lines = BTreeSet::new();
         let mut add = |kind: &str, line: &str| lines.insert(format!("{kind}: {line}"));
         for line in std::fs::read_to_string("/proc/1/mountinfo").expect("mounts").lines() {
@@ -85,7 +86,15 @@ impl Snapshot {
         for line in Run::new("systemctl").args(scopes).stdout().lines() {
             add("scope", line);
         }
+        for line in Run::new("ip").args(["-br", "link"]).stdout().lines() {
+            add("interface", line.split(['@', ' ']).next().unwrap_or_default());
+        }
+        for line in Run::new("iptables-save").args(["-t", "nat"]).stdout().lines() {
+            // Without the counters of chains, and the time.
+            add("rule", line.split(" [").next().filter(|line| !line.starts_with('#')).unwrap_or_default());
+        }
         for (kind, root) in [
+            ("lease", Path::new("/var/lib/cni/networks")),
             ("cgroup", Path::new("/sys/fs/cgroup/machine.slice")),
             ("journal", Path::new("/var/log/journal")),
             ("run", Path::new("/run/systemd/machines")),
@@ -100,7 +109,8 @@ impl Snapshot {
         Self(lines)
     }
 
-    fn beyond(&self, before: &Self) -> Vec<String> {
+    /// What there is now and was not before.
+    pub(crate) fn beyond(&self, before: &Self) -> Vec<String> {
         self.0.difference(&before.0).filter(|line| !is_no_trace(line)).cloned().collect()
     }
 }
@@ -110,8 +120,15 @@ fn is_no_trace(line: &str) -> bool {
     const PLACES: [&str; 7] =
         ["/pods", "/embryo", "/prepare", "/prepared", "/run", "/exited-garbage", "/garbage"];
     (line.starts_with("file: ") && PLACES.iter().any(|place| line.ends_with(place)))
+        || is_no_lease(line)
         || (line.starts_with("journal: ") && line.ends_with(".journal"))
         || (line.starts_with("cgroup: ") && !line.contains("rkt"))
+}
+
+/// Beside the leases, which are named by their addresses, a network has a directory and notes of its own.
+fn is_no_lease(line: &str) -> bool {
+    let name = line.strip_prefix("lease: ").and_then(|path| path.rsplit('/').next());
+    name.is_some_and(|name| name.parse::<std::net::IpAddr>().is_err())
 }
 
 fn namespaces() -> BTreeSet<String> {

@@ -52,7 +52,7 @@ impl Wishes<'_> {
             roots: if self.flags.no_overlay { Roots::Copy } else { Roots::Overlay },
             restrictions: restrictions(ctx),
             hostname: self.hostname.clone(),
-            ports: self.flags.ports.iter().map(exposed).collect::<Result<_, _>>()?,
+            ports: self.flags.ports.iter().map(exposed).collect(),
         })
     }
 
@@ -75,18 +75,9 @@ impl Wishes<'_> {
     }
 }
 
-fn exposed(wanted: &PortForward) -> Result<ExposedPort, CliError> {
-    let host_ip = match wanted.host_ip {
-        None => None,
-        Some(std::net::IpAddr::V4(ip)) => Some(ip),
-        Some(std::net::IpAddr::V6(ip)) => {
-            return Err(CliError::new(format!(
-                "--port: connections to the IPv6 address {ip} can't be forwarded"
-            ))
-            .hint("name an IPv4 address of this host, or none for all of them"));
-        }
-    };
-    Ok(ExposedPort { name: wanted.name.clone(), host_port: wanted.host_port, host_ip, pod_port: None })
+fn exposed(wanted: &PortForward) -> ExposedPort {
+    let PortForward { name, host_ip, host_port } = wanted.clone();
+    ExposedPort { name, host_port, host_ip, pod_port: None }
 }
 
 fn inherited() -> Vec<(String, String)> {

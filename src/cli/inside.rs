@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::output;
-use crate::stage1::inside::{self, FAILED, Failure, MonitorEnvironment, VERIFY};
+use crate::os::process::{Program, become_program};
+use crate::stage1::filters::Filters;
+use crate::stage1::inside::{self, FAILED, Failure, INIT, MonitorEnvironment, SYSTEMD, VERIFY};
 use crate::stage1::verify;
 
 /// The status of a helper that could not do its work; the pod ends with it.
@@ -18,6 +20,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let status = match words.as_slice() {
         [VERIFY] => verify(),
+        [INIT, arguments @ ..] => init(arguments),
         [FAILED, app, program, working_directory] => failed(app, program, working_directory),
         _ => {
             output::message("this is a helper of pods and has nothing to say to people");
@@ -51,6 +54,22 @@ fn failed(app: &str, program: &str, working_directory: &str) -> u8 {
             BROKEN
         }
     }
+}
+
+/// Becomes the pod's systemd, with the pod's filters on.
+fn init(arguments: &[&str]) -> u8 {
+    if let Err(error) = Filters::put_on(Path::new("/")) {
+        output::message(format!("the pod is not started without a filter of system calls: {error}"));
+        return BROKEN;
+    }
+    let program = Program {
+        path: SYSTEMD.into(),
+        args: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+        // systemd-nspawn gives this to whatever is no init; systemd finds its own.
+        env: std::env::vars().filter(|(name, _)| name != "LANG").collect(),
+    };
+    output::message(become_program(&program, &[]));
+    BROKEN
 }
 
 fn verify() -> u8 {

@@ -16,6 +16,8 @@ pub mod mount;
 pub mod ns;
 pub mod process;
 pub mod root;
+pub mod seccomp;
+pub mod trace;
 pub mod tree;
 pub mod wait;
 pub mod walk;

@@ -17,9 +17,9 @@ use crate::image::store::{Store, TreeId};
 use crate::os::process::{ProcessId, become_program};
 use crate::os::{Hint, SysError, atomic, cgroup, file, inotify, interrupt, mount};
 use crate::stage1::inside::PROGRAM;
-use crate::stage1::journal;
 use crate::stage1::plan::HostName;
-use crate::stage1::plan::nspawn::{self, NSPAWN, Registration, Start};
+use crate::stage1::plan::nspawn::{self, Filtering, NSPAWN, Registration, Start};
+use crate::stage1::{filters, journal};
 use crate::systemd::bus::{BusError, Devices, Machined, ScopeRequest, SystemBus};
 use crate::systemd::unit_name::UnitNameError;
 
@@ -48,6 +48,8 @@ pub struct StartRequest {
     pub systemd_exec_pid: Option<String>,
     /// Whether the pod's systemd writes its own messages to the console.
     pub debug: bool,
+    /// The data directory, in which ready-made filters are kept.
+    pub data_dir: PathBuf,
 }
 
 /// A pod that is about to start, with what was begun for it.
@@ -240,6 +242,10 @@ fn launch<P: Startable>(
 ) -> Result<std::convert::Infallible, RunError> {
     let rkt = helper(&starting.pod.paths().stage1_root())?;
     let capabilities = further_capabilities(starting.pod.uuid(), &starting.pod.paths())?;
+    let filters = filters::find(&request.data_dir, capabilities, &starting.pod.paths().stage1_root());
+    if let Some(filters) = &filters {
+        filters.hand_over(&starting.pod.paths().stage1_root())?;
+    }
     let running = starting.pod.into_running()?;
     // Dropped before the pod is taken back.
     let network = starting.network;
@@ -260,6 +266,7 @@ fn launch<P: Startable>(
         notify_socket: request.notify_socket.as_deref(),
         capabilities,
         debug: request.debug,
+        filtering: filters.map_or(Filtering::BySupervisor, |_| Filtering::ByInit),
     });
     if interrupt::has_arrived() {
         return Err(RunError::Interrupted);

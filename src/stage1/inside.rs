@@ -15,6 +15,10 @@ pub const PROGRAM: &str = "/rkt/inside";
 /// The word that asks for [`record`].
 pub const FAILED: &str = "failed";
 
+/// The word that asks for [`super::filters::Filters::put_on`] and then for systemd, with further arguments for that.
+pub const INIT: &str = "init";
+/// What the pod's init then becomes.
+pub const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 /// The word that asks for [`super::verify::excesses`].
 pub const VERIFY: &str = "verify";
 

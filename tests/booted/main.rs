@@ -6,6 +6,7 @@ mod support;
 
 mod bad_input;
 mod bus;
+mod filters;
 mod host;
 mod inside;
 mod isolators;

@@ -27,6 +27,8 @@ const FIXED: &[&str] = &[
     "cas/image",
     "cas/tmp",
     "cas/tree",
+    "filters",
+    "filters/0000000000000000",
     "pods",
     "pods/embryo",
     "pods/prepare",

@@ -182,6 +182,7 @@ pub fn start_request(flags: &StartFlags, for_all: &AppFlags, ctx: &Context) -> S
         notify_socket: variable("NOTIFY_SOCKET"),
         systemd_exec_pid: variable("SYSTEMD_EXEC_PID"),
         debug: ctx.debug,
+        data_dir: ctx.data_dir().to_owned(),
     }
 }
 

@@ -7,7 +7,7 @@ use super::skeleton::NO_GENERATORS;
 use crate::appc::capability::CapabilitySet;
 use crate::appc::pod_uuid::PodUuid;
 use crate::os::process::Program;
-use crate::stage1::inside::PROGRAM;
+use crate::stage1::inside::{INIT, PROGRAM};
 use crate::systemd::unit_name::{UnitName, UnitNameError};
 
 /// Where systemd-nspawn is, on every distribution with a merged /usr.
@@ -20,6 +20,15 @@ pub enum Registration {
     Registered,
     /// It is not there.
     Unregistered,
+}
+
+/// Who puts the filters of system calls on a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filtering {
+    /// systemd-nspawn, which compiles them.
+    BySupervisor,
+    /// The pod's init, which has them ready-made ([`super::super::filters`]).
+    ByInit,
 }
 
 /// What is known only when a pod starts.
@@ -41,6 +50,8 @@ pub struct Start<'a> {
     pub capabilities: Option<CapabilitySet>,
     /// Whether the pod's systemd writes its own messages to the console.
     pub debug: bool,
+    /// Where the pod's filters come from.
+    pub filtering: Filtering,
 }
 
 /// Returns the supervisor's program: every flag is one that systemd 252 has.
@@ -49,7 +60,12 @@ pub struct Start<'a> {
 /// would show the pod a cut /sys, in which journald finds no reason to put the time before console lines.
 pub fn program(start: &Start<'_>) -> Program {
     let machine = machine_name(start.uuid);
-    let mut args: Vec<String> = ["--quiet", "--keep-unit", "--boot", "--settings=no", "--console=read-only"]
+    let init = match start.filtering {
+        Filtering::BySupervisor => "--boot",
+        // What --boot means to nspawn, but for where systemd is: how it is told to stop.
+        Filtering::ByInit => "--kill-signal=SIGRTMIN+3",
+    };
+    let mut args: Vec<String> = ["--quiet", "--keep-unit", init, "--settings=no", "--console=read-only"]
         .into_iter()
         .chain(["--resolv-conf=off", "--timezone=off", "--link-journal=no"])
         .map(str::to_owned)
@@ -62,11 +78,7 @@ pub fn program(start: &Start<'_>) -> Program {
     if start.registration == Registration::Unregistered {
         args.push("--register=no".into());
     }
-    match start.capabilities {
-        None => args.push("--capability=all".into()),
-        Some(set) if set.is_empty() => {}
-        Some(set) => args.push(format!("--capability={}", set.to_string().replace(' ', ","))),
-    }
+    args.extend(capability_flag(start.capabilities));
     args.push("--bind-ro=/usr".into());
     if let Some(rkt) = start.rkt {
         args.push(format!("--bind-ro={}:{PROGRAM}", escaped(rkt)));
@@ -76,13 +88,47 @@ pub fn program(start: &Start<'_>) -> Program {
     args.push(format!("--setenv=SYSTEMD_GENERATOR_PATH={NO_GENERATORS}"));
     args.push(format!("--setenv=SYSTEMD_ENVIRONMENT_GENERATOR_PATH={NO_GENERATORS}"));
     args.push("--".into());
+    if start.filtering == Filtering::ByInit {
+        args.extend([PROGRAM.to_owned(), INIT.to_owned()]);
+    }
     if start.debug {
         args.push("--log-target=console".into());
     } else {
         args.push("--log-target=null".into());
     }
     args.push("--show-status=0".into());
-    Program { path: PathBuf::from(NSPAWN), args, env: environment(start) }
+    let mut env = environment();
+    if let Some(socket) = start.notify_socket {
+        env.insert("NOTIFY_SOCKET".into(), socket.into());
+    }
+    if start.filtering == Filtering::ByInit {
+        env.insert("SYSTEMD_SECCOMP".into(), "0".into());
+    }
+    Program { path: PathBuf::from(NSPAWN), args, env }
+}
+
+/// Returns a supervisor that starts `/bin/true` with what decides on the filters of a pod: the same rights.
+///
+/// It takes a scope of its own: in the caller's, it would divide the control group.
+pub fn sample(root: &Path, capabilities: Option<CapabilitySet>) -> Program {
+    let mut args: Vec<String> = ["--quiet", "--register=no", "--settings=no", "--console=pipe"]
+        .into_iter()
+        .chain(["--resolv-conf=off", "--timezone=off", "--link-journal=no"])
+        .map(str::to_owned)
+        .collect();
+    args.push(format!("--directory={}", root.display()));
+    args.push(format!("--machine=rkt-filters-{}", std::process::id()));
+    args.extend(capability_flag(capabilities));
+    args.extend(["--bind-ro=/usr", "--", "/bin/true"].map(str::to_owned));
+    Program { path: PathBuf::from(NSPAWN), args, env: environment() }
+}
+
+fn capability_flag(capabilities: Option<CapabilitySet>) -> Option<String> {
+    match capabilities {
+        None => Some("--capability=all".into()),
+        Some(set) if set.is_empty() => None,
+        Some(set) => Some(format!("--capability={}", set.to_string().replace(' ', ","))),
+    }
 }
 
 /// The name by which machined and the journal know the pod (spec pods.md 3.4).
@@ -99,8 +145,8 @@ pub fn scope_name(uuid: &PodUuid) -> Result<UnitName, UnitNameError> {
 }
 
 /// Made from nothing: nspawn hands parts of its own environment on.
-fn environment(start: &Start<'_>) -> BTreeMap<String, String> {
-    let mut environment: BTreeMap<String, String> = [
+fn environment() -> BTreeMap<String, String> {
+    [
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         // nspawn looks for systemd in the root before /usr is bound, and would mount cgroup v1 without these.
         ("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1"),
@@ -114,11 +160,7 @@ fn environment(start: &Start<'_>) -> BTreeMap<String, String> {
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .collect();
-    if let Some(socket) = start.notify_socket {
-        environment.insert("NOTIFY_SOCKET".into(), socket.into());
-    }
-    environment
+    .collect()
 }
 
 /// In `--bind=` a colon separates and a backslash escapes.

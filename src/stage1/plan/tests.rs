@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::nspawn::{Registration, Start, program};
+use super::nspawn::{Filtering, Registration, Start, program, sample};
 use super::{AppSpec, EntryKind, HostName, KernelPaths, PodSpec, entries};
-use crate::appc::capability::CapabilitySet;
+use crate::appc::capability::{Capability, CapabilitySet};
 use crate::appc::isolator::filter::{Filter, filtering};
 use crate::appc::isolator::{Isolator, SeccompSet};
 use crate::golden::assert_golden;
@@ -148,8 +148,20 @@ fn the_command_of_the_supervisor() {
         notify_socket: Some("/run/systemd/notify"),
         capabilities: Some(CapabilitySet::EMPTY),
         debug: false,
+        filtering: Filtering::BySupervisor,
     };
-    let program = program(&start);
-    let environment: String = program.env.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-    assert_golden("pod/nspawn.txt", &format!("{environment}{}\n", program.args.join("\n")));
+    let own =
+        Start { filtering: Filtering::ByInit, capabilities: None, notify_socket: None, ..start.clone() };
+    let rights = ["CAP_NET_ADMIN", "CAP_SYS_TIME"].map(|name| name.parse::<Capability>().unwrap());
+    let sample = sample(Path::new("/root of a pod"), Some(rights.into_iter().collect()));
+    for (name, program) in [
+        ("pod/nspawn.txt", program(&start)),
+        ("pod/nspawn-with-filters.txt", program(&own)),
+        ("pod/nspawn-sample.txt", sample),
+    ] {
+        let environment: String =
+            program.env.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        let args = program.args.join("\n").replace(&std::process::id().to_string(), "PID");
+        assert_golden(name, &format!("{environment}{args}\n"));
+    }
 }

@@ -57,6 +57,8 @@ enum RktCommand {
     CatManifest(pod::cat_manifest::Args),
     Completion(complete::Args),
     Config(config::Args),
+    #[command(alias = "exec")]
+    Enter(pod::enter::Args),
     Gc(pod::gc::Args),
     Fetch(pod_flags::FetchCommandFlags),
     /// Show a list of commands or get help for one command
@@ -84,6 +86,7 @@ impl RktCommand {
             Self::CatManifest(args) => pod::cat_manifest::run(args, ctx),
             Self::Completion(args) => complete::run(args, ctx),
             Self::Config(args) => config::run(&args, ctx),
+            Self::Enter(args) => pod::enter::run(args, ctx),
             Self::Gc(args) => pod::gc::run(args, ctx),
             Self::Fetch(args) => fetch::run(args, ctx),
             Self::Image(command) => command.run(ctx),

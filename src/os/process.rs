@@ -61,6 +61,14 @@ impl ProcessId {
         self.is_alive().then_some(found)
     }
 
+    /// Tells whether this is the first process of a PID namespace below the caller's (proc_pid_status(5), `NSpid`).
+    pub fn is_init(self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let mut numbers = numbers.unwrap_or_default().split_ascii_whitespace();
+        numbers.next().is_some() && numbers.next_back() == Some("1") && self.is_alive()
+    }
+
     /// Sends `signal` to this process and to no later one of the same number.
     ///
     /// Returns false when it is gone already.

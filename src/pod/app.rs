@@ -289,7 +289,7 @@ pub fn spec(
             Some(version) => format!("{}:{version}", image.name),
             None => image.name.to_string(),
         },
-        program: program(first, &working_directory, app, root)?,
+        program: program(first, &working_directory, app.environment_value("PATH"), root)?,
         argv: app.exec.clone(),
         working_directory,
         user,
@@ -361,7 +361,11 @@ fn refuse_what_comes_later(name: &AcName, app: &App) -> Result<(), AppError> {
     Ok(())
 }
 
-fn working_directory(app: &App) -> Result<String, AppError> {
+/// The directory in which an app starts.
+///
+/// # Errors
+/// When its path is relative.
+pub(super) fn working_directory(app: &App) -> Result<String, AppError> {
     match app.working_directory.as_str() {
         "" => Ok("/".to_owned()),
         absolute if absolute.starts_with('/') => Ok(cleaned(Path::new(absolute))),
@@ -388,7 +392,15 @@ fn principals(app: &App, image: &ImageManifest, root: &Root) -> Result<(u32, u32
 }
 
 /// Finds the program of an app: absolute as it is, with a slash below the working directory, else in the search path.
-fn program(first: &str, working_directory: &str, app: &App, root: &Root) -> Result<String, AppError> {
+///
+/// # Errors
+/// When it is nowhere there.
+pub(super) fn program(
+    first: &str,
+    working_directory: &str,
+    search: Option<&str>,
+    root: &Root,
+) -> Result<String, AppError> {
     let below = |dir: &str| cleaned(&Path::new(working_directory).join(dir).join(first));
     if first.starts_with('/') {
         return Ok(cleaned(Path::new(first)));
@@ -396,9 +408,7 @@ fn program(first: &str, working_directory: &str, app: &App, root: &Root) -> Resu
     if first.contains('/') {
         return Ok(below("."));
     }
-    let searched = app
-        .environment_value("PATH")
-        .map_or_else(|| format!("{working_directory}:{DEFAULT_SEARCH}"), str::to_owned);
+    let searched = search.map_or_else(|| format!("{working_directory}:{DEFAULT_SEARCH}"), str::to_owned);
     for dir in searched.split(':') {
         let path = below(if dir.is_empty() { "." } else { dir });
         if root.find_file(Path::new(&path))?.is_some_and(|file| file.is_executable()) {
@@ -423,7 +433,8 @@ fn cleaned(path: &Path) -> String {
     clean.to_string_lossy().into_owned()
 }
 
-fn full_environment(runtime: &RuntimeApp, app: &App) -> Vec<(String, String)> {
+/// The whole environment of an app as its process has it.
+pub(super) fn full_environment(runtime: &RuntimeApp, app: &App) -> Vec<(String, String)> {
     let mut environment: Vec<(String, String)> =
         app.environment.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect();
     environment.retain(|(name, _)| name != "AC_APP_NAME");

@@ -3,8 +3,10 @@
 //! This is the only room that knows both images and stage1. [`prepare`] fills a directory, [`run`] becomes the pod's
 //! supervisor, [`observe`] looks at other processes' pods, [`stop`] and [`gc`] end and remove them; [`network`] joins them
 //! to networks and parts the dead.
+//! supervisor, [`observe`] looks at other processes' pods, [`enter`] runs a command in one, [`stop`] and [`gc`] end and remove them.
 
 pub mod app;
+pub mod enter;
 pub mod gc;
 pub mod layout;
 pub mod lifecycle;

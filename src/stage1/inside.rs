@@ -142,15 +142,20 @@ fn lets_nobody_else(mode: u32) -> bool {
     mode & 0o001 == 0
 }
 
-/// Says why `program` could not be executed in `app_root` (spec pods.md 3.6). `None`: it could, the status is its own.
 fn diagnose(app_root: &Path, program: &str) -> Option<String> {
-    let unable =
-        |path: &str, error: &SysError| Some(format!("Error: Unable to open \"{path}\": {}", error.reason()));
-    let root = match Root::open(app_root) {
-        Ok(root) => root,
-        Err(error) => return unable(program, &error),
+    let diagnosis = match Root::open(app_root) {
+        Ok(root) => diagnosis(&root, program),
+        Err(error) => Some(format!("Unable to open \"{program}\": {}", error.reason())),
     };
-    let (head, mode) = match read_head(&root, Path::new(program)) {
+    diagnosis.map(|text| format!("Error: {text}"))
+}
+
+/// Says why `program` could not be executed in the app's root `root` (spec pods.md 3.6). `None`: it could, the status is
+/// its own.
+pub fn diagnosis(root: &Root, program: &str) -> Option<String> {
+    let unable =
+        |path: &str, error: &SysError| Some(format!("Unable to open \"{path}\": {}", error.reason()));
+    let (head, mode) = match read_head(root, Path::new(program)) {
         Ok(read) => read,
         Err(error) => return unable(program, &error),
     };
@@ -161,9 +166,7 @@ fn diagnose(app_root: &Path, program: &str) -> Option<String> {
     }
     let is_program = interpreter.is_some() || is_for_this_machine(&head);
     (!is_program || lets_nobody_else(mode)).then(|| {
-        format!(
-            "Error: Unable to execute \"{program}\": it is not a program for this machine, or not executable"
-        )
+        format!("Unable to execute \"{program}\": it is not a program for this machine, or not executable")
     })
 }
 

@@ -4,6 +4,7 @@
 //! one of its units. [`inside`] is the little that rkt itself does in there, [`status`] what it leaves to read.
 
 pub mod filters;
+pub mod enter;
 pub mod inside;
 pub mod journal;
 pub mod leftover;

@@ -7,6 +7,7 @@ mod support;
 mod bad_input;
 mod bus;
 mod filters;
+mod enter;
 mod host;
 mod inside;
 mod isolators;

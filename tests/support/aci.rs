@@ -8,10 +8,10 @@ use super::run::{Run, find_program};
 use super::tar::{Member, Tar};
 
 /// Applets that the tests' images have in /bin.
-const APPLETS: [&str; 31] = [
+const APPLETS: [&str; 33] = [
     "busybox", "cat", "chmod", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ifconfig",
     "kill", "ln", "ls", "mkdir", "mknod", "mount", "od", "printf", "ps", "pwd", "rm", "sh", "sleep", "stat",
-    "touch", "tr", "true", "umount", "yes",
+    "stty", "tty", "touch", "tr", "true", "umount", "yes",
 ];
 
 /// An image under construction: os and arch of this machine, version 1.0.0, user and group 0.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, Winsize};
 
 use super::wait::{self, Deadline};
 
@@ -49,6 +50,25 @@ impl OnTerminal {
     /// Types on the keyboard.
     pub(crate) fn type_in(&mut self, keys: &[u8]) {
         self.screen.write_all(keys).expect("a terminal takes keys");
+    }
+
+    /// Gives the terminal another size.
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&self.screen, size).expect("a terminal has a size");
+    }
+
+    /// Which of its modes are on, of those that a raw terminal has not.
+    pub(crate) fn modes(&self) -> String {
+        let modes = rustix::termios::tcgetattr(&self.screen).expect("a terminal has modes");
+        let known = [(LocalModes::ICANON, "icanon"), (LocalModes::ECHO, "echo"), (LocalModes::ISIG, "isig")];
+        let on = known.into_iter().filter(|(mode, _)| modes.local_modes.contains(*mode));
+        on.map(|(_, name)| name).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The process ID of the command.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until `text` is on the screen.

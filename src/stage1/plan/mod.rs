@@ -10,7 +10,7 @@ mod units;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-pub use self::units::{UnitPlanError, app_unit_name};
+pub use self::units::{UnitPlanError, app_unit_name, enter_drop_in, enter_template, leash_template};
 use crate::appc::capability::CapabilitySet;
 use crate::appc::isolator::filter::Filter;
 use crate::appc::name::AcName;
@@ -192,6 +192,12 @@ pub fn entries(pod: &PodSpec) -> Result<Vec<Entry>, PlanError> {
     for unit in units::units(pod)? {
         let text = unit.checked_text().map_err(UnitPlanError::from)?;
         entries.push(Entry::file(dir.join(unit.name().as_str()), text, 0o644));
+    }
+    for (path, unit) in units::drop_ins(pod)? {
+        if let Some(dir) = Path::new(&path).parent() {
+            entries.push(Entry::directory(dir, 0o755));
+        }
+        entries.push(Entry::file(path, unit.checked_text().map_err(UnitPlanError::from)?, 0o644));
     }
     entries.push(Entry::file(ASKED, units::asked(pod).map_err(UnitPlanError::from)?, 0o644));
     for (link, target) in units::LINKS {

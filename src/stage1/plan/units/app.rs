@@ -54,13 +54,6 @@ fn process(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
     let mut settings = vec![
         Setting::Type(if app.notifies { ServiceType::Notify } else { ServiceType::Exec }),
         Setting::ExecStart(Exec::with_argv(&app.program, argv)?),
-        Setting::WorkingDirectory(UnitPath::new(&app.working_directory)?),
-        Setting::EnvironmentFile(LiteralPath::new(UnitPath::new(&format!(
-            "/{}/{}",
-            skeleton::ENV_DIR,
-            app.name
-        ))?)?),
-        Setting::UnsetEnvironment(unset_variables(app)?),
         Setting::SyslogIdentifier(app.name.as_str().parse()?),
         Setting::StandardOutput(StandardOutput::JournalAndConsole),
         Setting::StandardError(StandardOutput::JournalAndConsole),
@@ -70,6 +63,30 @@ fn process(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
         settings.push(Setting::NotifyAccess(NotifyAccess::Main));
         settings.push(Setting::TimeoutStartSec(TimeSpan::INFINITY));
     }
+    settings.extend(identity(app, Terminal::None)?);
+    Ok(settings)
+}
+
+/// Whether a process is to know a terminal that it has by its name in `TERM`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Terminal {
+    /// It has none.
+    None,
+    /// It may have one.
+    Known,
+}
+
+/// Where an app starts, with which variables, and as whom: the same for it and for what is entered.
+pub(super) fn identity(app: &AppSpec, terminal: Terminal) -> Result<Vec<Setting>, ValueError> {
+    let mut settings = vec![
+        Setting::WorkingDirectory(UnitPath::new(&app.working_directory)?),
+        Setting::EnvironmentFile(LiteralPath::new(UnitPath::new(&format!(
+            "/{}/{}",
+            skeleton::ENV_DIR,
+            app.name
+        ))?)?),
+        Setting::UnsetEnvironment(unset_variables(app, terminal)?),
+    ];
     if app.user != 0 {
         settings.push(Setting::User(Id::new(app.user)?));
     }
@@ -81,13 +98,14 @@ fn process(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
 }
 
 /// Variables that the pod's systemd would add to the app's own.
-fn unset_variables(app: &AppSpec) -> Result<VariableNames, ValueError> {
+fn unset_variables(app: &AppSpec, terminal: Terminal) -> Result<VariableNames, ValueError> {
     const SYSTEMD_ADDS: [&str; 4] = ["LANG", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "TERM"];
     let set = |name: &str| app.environment.iter().any(|(own, _)| own == name);
-    SYSTEMD_ADDS.into_iter().filter(|name| !set(name)).map(str::parse).collect()
+    let stays = |name: &str| set(name) || (name == "TERM" && terminal == Terminal::Known);
+    SYSTEMD_ADDS.into_iter().filter(|name| !stays(name)).map(str::parse).collect()
 }
 
-fn limits(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
+pub(super) fn limits(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
     let mut settings = Vec::new();
     if let Some(bytes) = app.memory_max {
         settings.push(Setting::MemoryMax(Bytes::new(bytes)?));
@@ -105,7 +123,7 @@ fn limits(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
 }
 
 /// What the app sees and may do.
-fn sandbox(pod: &PodSpec, app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
+pub(super) fn sandbox(pod: &PodSpec, app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
     let root = format!("/opt/stage2/{}/rootfs", app.name);
     let path = UnitPath::new;
     let bound = |text: &str| path(text).and_then(BindPath::new);

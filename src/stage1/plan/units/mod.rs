@@ -5,8 +5,10 @@
 //! leave an empty pod for ever.
 
 mod app;
+mod enter;
 mod own;
 
+pub use self::enter::{enter_drop_in, enter_template, leash_template};
 use super::KernelPaths;
 use super::PodSpec;
 use crate::appc::name::AcName;
@@ -93,10 +95,16 @@ pub(super) fn units(pod: &PodSpec) -> Result<Vec<Unit>, UnitPlanError> {
     }
     let apps = pod.apps.iter().map(|app| app_unit_name(&app.name)).collect::<Result<Vec<_>, _>>()?;
     let mut units = own::units(pod, &apps)?;
+    units.push(enter::leash()?);
     for app in &pod.apps {
         units.extend(app::units(pod, app)?);
     }
     Ok(units)
+}
+
+/// The drop-ins of the units that are made when somebody enters, as units with their templates' names.
+pub(super) fn drop_ins(pod: &PodSpec) -> Result<Vec<(String, Unit)>, UnitPlanError> {
+    pod.apps.iter().map(|app| Ok((enter_drop_in(&app.name)?, enter::drop_in(pod, app)?))).collect()
 }
 
 /// A unit of ours stands alone: the dependencies that systemd adds by itself lead to units that are not there.

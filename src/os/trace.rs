@@ -146,8 +146,10 @@ impl Trace {
             // SAFETY: a tracee keeps its number until a wait of ours has told its end, after which it is not known.
             unsafe { libc::kill(*pid, libc::SIGKILL) };
         }
-        let mut status = 0;
-        while wait_for(-1, libc::__WALL, &mut status).is_ok() {}
+        for pid in &self.known {
+            let mut status = 0;
+            while wait_for(*pid, libc::__WALL, &mut status).is_ok() && libc::WIFSTOPPED(status) {}
+        }
     }
 }
 

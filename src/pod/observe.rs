@@ -3,6 +3,7 @@
 //! A reader takes no exclusive lock and waits for nobody. A pod that is moved meanwhile is looked at again; one whose
 //! files are broken is reported as such and hides no other (spec cli.md 1.2.4).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,7 +13,7 @@ use crate::appc::{
     image_id::ImageId, image_manifest::ImageManifest, name::AcName, pod_manifest::PodManifest,
     pod_uuid::PodUuid,
 };
-use crate::image::store::TreeId;
+use crate::image::store::{Store, TreeId};
 use crate::net::record::{Entry, Record};
 use crate::os::lock::{Lock, Sharing};
 use crate::os::process::ProcessId;
@@ -458,32 +459,53 @@ fn image_name(paths: &PodPaths, app: &AcName) -> Option<String> {
 ///
 /// # Errors
 /// When a directory of pods can't be read.
-pub fn trees_in_use(pods: &PodsDir) -> Result<std::collections::BTreeSet<TreeId>, SysError> {
-    let mut in_use = std::collections::BTreeSet::new();
+pub fn trees_in_use(pods: &PodsDir) -> Result<BTreeSet<TreeId>, SysError> {
+    let mut in_use = BTreeSet::new();
     // In the order in which a pod moves, so that none is passed over; a start that failed moves one back to prepared.
     for place in Place::NAMED.into_iter().chain([Place::Prepared]) {
         for uuid in pods.uuids(place)? {
-            let apps = pods.pod(place, &uuid).join("appsinfo");
-            for app in std::fs::read_dir(&apps).into_iter().flatten().flatten() {
-                let tree = file::read_text(&app.path().join("treeStoreID"));
-                in_use.extend(tree.ok().and_then(|text| text.trim().parse::<TreeId>().ok()));
-            }
+            in_use.extend(trees_of(&pods.pod(place, &uuid)));
         }
     }
     Ok(in_use)
 }
 
-/// The images of running pods.
+/// The trees that a pod's files name.
+fn trees_of(dir: &Path) -> BTreeSet<TreeId> {
+    let apps = std::fs::read_dir(dir.join("appsinfo")).into_iter().flatten().flatten();
+    let read = |app: std::fs::DirEntry| file::read_text(&app.path().join("treeStoreID")).ok();
+    apps.filter_map(|app| read(app)?.trim().parse().ok()).collect()
+}
+
+/// The running pods with an app on this tree.
 ///
 /// # Errors
 /// When the directory of running pods can't be read.
-pub fn images_in_use(pods: &PodsDir) -> Result<std::collections::BTreeSet<ImageId>, SysError> {
-    let mut in_use = std::collections::BTreeSet::new();
-    for uuid in pods.uuids(Place::Run)? {
-        if let Ok(observed) = pod(pods, &uuid)
-            && observed.state == State::Running
-        {
-            in_use.extend(observed.apps.into_iter().flatten().map(|app| app.image_id));
+pub fn running_on(pods: &PodsDir, tree: &TreeId) -> Result<Vec<PodUuid>, SysError> {
+    let mut uuids = pods.uuids(Place::Run)?;
+    uuids.retain(|uuid| {
+        pod(pods, uuid)
+            .is_ok_and(|pod| pod.state == State::Running && trees_of(pod.paths.dir()).contains(tree))
+    });
+    Ok(uuids)
+}
+
+/// The images of running and prepared pods, and those below them, each with one of the pods.
+///
+/// # Errors
+/// When a directory of pods can't be read.
+pub fn images_in_use(pods: &PodsDir, store: &Store) -> Result<BTreeMap<ImageId, PodUuid>, SysError> {
+    let mut in_use = BTreeMap::new();
+    // A pod moves from the first to the second; a start that failed moves one back.
+    for place in [Place::Prepared, Place::Run, Place::Prepared] {
+        for uuid in pods.uuids(place)? {
+            let Ok(Observed { state: State::Running | State::Prepared, apps, paths, .. }) = pod(pods, &uuid)
+            else {
+                continue;
+            };
+            let below = trees_of(paths.dir()).into_iter().flat_map(|tree| store.tree_images(&tree));
+            let images = apps.into_iter().flatten().map(|app| app.image_id).chain(below);
+            in_use.extend(images.map(|image| (image, uuid)));
         }
     }
     Ok(in_use)

@@ -3,8 +3,8 @@
 //! Flavor `host`: the pod's process 1 is the host's own systemd on a small root of plain files ([`plan`]); each app is
 //! one of its units. [`inside`] is the little that rkt itself does in there, [`status`] what it leaves to read.
 
-pub mod filters;
 pub mod enter;
+pub mod filters;
 pub mod inside;
 pub mod journal;
 pub mod leftover;

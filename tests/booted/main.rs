@@ -6,8 +6,8 @@ mod support;
 
 mod bad_input;
 mod bus;
-mod filters;
 mod enter;
+mod filters;
 mod host;
 mod inside;
 mod isolators;

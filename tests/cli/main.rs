@@ -15,4 +15,5 @@ mod signatures;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;
+mod verify;
 mod world;

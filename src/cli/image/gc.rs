@@ -14,7 +14,7 @@ use crate::{
 /// Garbage collect the local store
 ///
 /// Removes the trees that no pod uses, then the images that were last used longer ago than the grace period and are not
-/// used by a running pod.
+/// used by a running or prepared pod.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// How long an image stays after its last use
@@ -29,7 +29,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<Exit, CliError> {
         .map_err(|error| CliError::new("failed to remove unreferenced treestores").because(error))?;
     // A negative period is over for every image.
     let grace = args.grace_period.duration().unwrap_or_default();
-    let expired = images_in_use(ctx)
+    let expired = images_in_use(&store, ctx)
         .and_then(|in_use| store.expired(grace, &in_use, SystemTime::now()))
         .map_err(|error| CliError::new("failed to find images to remove").because(error))?;
     super::rm::remove(&store, &expired, ctx)
@@ -51,7 +51,7 @@ fn trees_in_use(ctx: &Context) -> Result<BTreeSet<TreeId>, SysError> {
     observe::trees_in_use(&PodsDir::new(ctx.data_dir()))
 }
 
-/// The images that running pods use.
-fn images_in_use(ctx: &Context) -> Result<BTreeSet<ImageId>, SysError> {
-    observe::images_in_use(&PodsDir::new(ctx.data_dir()))
+/// The images that running and prepared pods use.
+fn images_in_use(store: &Store, ctx: &Context) -> Result<BTreeSet<ImageId>, SysError> {
+    Ok(observe::images_in_use(&PodsDir::new(ctx.data_dir()), store)?.into_keys().collect())
 }

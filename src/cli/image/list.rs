@@ -151,6 +151,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<Exit, CliError> {
     let store = Store::look(ctx.data_dir());
     let (mut images, broken) =
         store.list().map_err(|error| CliError::new("unable to get images information").because(error))?;
+    store.add_tree_sizes(&mut images);
     images.sort_by(|one, other| {
         let keys = args.sort.0.iter().map(|field| field.compare(one, other));
         let order = keys.fold(Ordering::Equal, Ordering::then);
@@ -221,7 +222,7 @@ fn print_json(images: &[ImageRecord], layout: Layout) {
 }
 
 /// `NAME[:VERSION]`, without what a terminal would obey: labels are free text.
-fn shown_name(image: &ImageRecord) -> String {
+pub(super) fn shown_name(image: &ImageRecord) -> String {
     match image.label("version") {
         Some(version) => {
             let version: String = version.chars().filter(|c| !c.is_control()).collect();

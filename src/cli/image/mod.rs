@@ -7,6 +7,7 @@ pub mod find;
 pub mod gc;
 pub mod list;
 pub mod rm;
+pub mod verify;
 
 use super::{CliError, Context, Exit, fetch, pod_flags::FetchCommandFlags};
 use crate::{
@@ -26,6 +27,7 @@ pub(super) enum Command {
     List(list::Args),
     Render(extract::RenderArgs),
     Rm(rm::Args),
+    Verify(verify::Args),
 }
 
 impl Command {
@@ -40,6 +42,7 @@ impl Command {
             Self::List(args) => list::run(&args, ctx),
             Self::Render(args) => extract::render(args.flags, ctx),
             Self::Rm(args) => rm::run(&args, ctx),
+            Self::Verify(args) => verify::run(&args, ctx),
         }
     }
 }

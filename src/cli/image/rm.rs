@@ -4,11 +4,13 @@ use super::super::{CliError, Context, Exit, image::find::cannot_open, output};
 use crate::{
     appc::image_id::ImageId,
     image::store::{Removed, Store},
+    pod::{lifecycle::PodsDir, observe},
 };
 
 /// Remove one or more images from the local store
 ///
-/// An image that pods use may be removed: pods have trees of their own, which `rkt image gc` collects.
+/// An image that pods use may be removed: pods have trees of their own, which `rkt image gc` collects. Images that
+/// stand upon one that is removed can't be run any more until it is fetched again.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The images
@@ -31,7 +33,23 @@ pub fn run(args: &Args, ctx: &Context) -> Result<Exit, CliError> {
             Err(error) => error.tell_and_go_on(ctx.debug),
         }
     }
+    tell_who_needs(&store, &ids, ctx);
     remove(&store, &ids, ctx)
+}
+
+/// Tells what still needs the images, as far as this user may see it.
+fn tell_who_needs(store: &Store, ids: &[ImageId], ctx: &Context) {
+    let of_pods = observe::images_in_use(&PodsDir::new(ctx.data_dir()), store).unwrap_or_default();
+    for (id, uuid) in ids.iter().filter_map(|id| Some((id, of_pods.get(id)?))) {
+        output::message(format_args!("image \"{id}\" is used by pod {uuid}, which goes on with its tree"));
+    }
+    for (image, needed) in store.dependents(ids).unwrap_or_default() {
+        output::message(format_args!(
+            "image \"{needed}\" is below {} ({}), which can't be run any more until it is fetched again",
+            super::list::shown_name(&image),
+            image.id.short12(),
+        ));
+    }
 }
 
 /// Removes images and tells of each, as `rm` and `gc` do.

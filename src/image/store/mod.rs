@@ -32,6 +32,7 @@ mod remove;
 mod render;
 mod staging;
 mod tree;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -49,6 +50,7 @@ pub use self::import::{
 };
 pub use self::remove::Removed;
 pub use self::tree::{TreeId, TreesLocked};
+pub use self::verify::{Change, DamagedTree, Difference, Verified};
 use super::aci::MANIFEST_LIMIT;
 use super::dependencies::DependencyError;
 use crate::appc::image_id::{ImageId, ImageIdQuery};
@@ -80,12 +82,14 @@ pub struct ImageRecord {
     pub imported: SystemTime,
     /// When it was imported or used last.
     pub last_used: SystemTime,
-    /// Bytes of the unpacked archive and, if there is one, of its tree.
+    /// Bytes of the unpacked archive and, if it stands alone and has one, of its tree.
     pub size: u64,
     /// It was asked for without a version.
     pub is_latest: bool,
     /// The fingerprint of the key that has signed it, in lower-case hex digits.
     pub signer: Option<String>,
+    /// It is all that its root file system is made of, whole.
+    pub stands_alone: bool,
 }
 
 impl ImageRecord {
@@ -320,9 +324,11 @@ impl Store {
         if u64::try_from(blob.st_size) != Ok(record.delivered) {
             return Err(format!("{BLOB}: it has {} bytes, not {}", blob.st_size, record.delivered));
         }
-        let tree = if self.has_tree(&TreeId::of(&[*id])) { record.tree } else { 0 };
+        let stands_alone = manifest.dependencies.is_empty() && manifest.path_whitelist.is_empty();
+        let tree = if stands_alone && self.has_tree(&TreeId::of(&[*id])) { record.tree } else { 0 };
         Ok(Some(ImageRecord {
             id: *id,
+            stands_alone,
             name: manifest.name,
             labels: manifest.labels,
             imported: record.imported(),

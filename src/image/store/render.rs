@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
-use super::{ImageRecord, ROOTFS, Store, StoreError};
+use super::{ImageRecord, ROOTFS, Store, StoreError, TreeId};
 use crate::appc::image_id::ImageId;
 use crate::appc::image_manifest::{ImageManifest, Label};
 use crate::image::aci::ListedDirs;
@@ -38,22 +38,58 @@ impl Dirs {
     }
 }
 
+/// What was read of the store while dependencies are looked for.
+struct Shelf<'a> {
+    store: &'a Store,
+    images: Option<Vec<ImageRecord>>,
+    manifests: HashMap<ImageId, ImageManifest>,
+}
+
+impl<'a> Shelf<'a> {
+    fn new(store: &'a Store) -> Self {
+        Self { store, images: None, manifests: HashMap::new() }
+    }
+
+    fn flatten(&mut self, top: &ImageId) -> Result<Flat, StoreError> {
+        let Self { store, images, manifests } = self;
+        dependencies::flatten(
+            top,
+            |id| match manifests.get(id) {
+                Some(manifest) => Ok(manifest.clone()),
+                None => Ok(manifests.entry(*id).or_insert(store.manifest(id)?).clone()),
+            },
+            |wanted| find_among(store, images, wanted),
+        )
+    }
+
+    fn find(&mut self, wanted: &Wanted<'_>) -> Result<ImageId, StoreError> {
+        find_among(self.store, &mut self.images, wanted)
+    }
+}
+
+fn find_among(
+    store: &Store,
+    images: &mut Option<Vec<ImageRecord>>,
+    wanted: &Wanted<'_>,
+) -> Result<ImageId, StoreError> {
+    let found = match (&wanted.dependency.image_id, images) {
+        (Some(hash), _) => Some(hash.key()),
+        (None, Some(images)) => best_dependency(images, wanted),
+        (None, none) => best_dependency(none.insert(store.list()?.0), wanted),
+    };
+    match found {
+        Some(id) if store.has(&id)? => Ok(id),
+        _ => Err(wanted.missing().into()),
+    }
+}
+
 impl Store {
     /// Finds the images below an image, all from what is in the store, and their order.
     ///
     /// # Errors
     /// When one is missing or damaged, or is below itself.
     pub fn flatten(&self, top: &ImageId) -> Result<Flat, StoreError> {
-        let mut images: Option<Vec<ImageRecord>> = None;
-        let mut manifests: HashMap<ImageId, ImageManifest> = HashMap::new();
-        dependencies::flatten(
-            top,
-            |id| match manifests.get(id) {
-                Some(manifest) => Ok(manifest.clone()),
-                None => Ok(manifests.entry(*id).or_insert(self.manifest(id)?).clone()),
-            },
-            |wanted| self.find_among(wanted, &mut images),
-        )
+        Shelf::new(self).flatten(top)
     }
 
     /// Finds the image that a dependency names: by its ID if it has one, else the best with its name and labels.
@@ -64,27 +100,35 @@ impl Store {
     /// # Errors
     /// When there is none ([`dependencies::DependencyError::Missing`]), or the store can't be read.
     pub fn find_dependency(&self, wanted: &Wanted<'_>) -> Result<ImageId, StoreError> {
-        self.find_among(wanted, &mut None)
+        Shelf::new(self).find(wanted)
     }
 
-    fn find_among(
-        &self,
-        wanted: &Wanted<'_>,
-        images: &mut Option<Vec<ImageRecord>>,
-    ) -> Result<ImageId, StoreError> {
-        let found = match &wanted.dependency.image_id {
-            Some(hash) => Some(hash.key()),
-            None => {
-                let images = match images {
-                    Some(images) => images,
-                    None => images.insert(self.list()?.0),
-                };
-                best_dependency(images, wanted)
-            }
-        };
-        match found {
-            Some(id) if self.has(&id)? => Ok(id),
-            _ => Err(wanted.missing().into()),
+    /// Lists the images that need one of `ids` below them to be rendered and are none of these, sorted by ID.
+    ///
+    /// # Errors
+    /// When the store can't be read; not for single images.
+    pub fn dependents(&self, ids: &[ImageId]) -> Result<Vec<(ImageRecord, ImageId)>, SysError> {
+        let (images, _) = self.list()?;
+        let mut shelf = Shelf { images: Some(images.clone()), ..Shelf::new(self) };
+        let below = images.into_iter().filter(|image| !image.stands_alone && !ids.contains(&image.id));
+        let found = below.filter_map(|image| {
+            let flat = shelf.flatten(&image.id).ok()?;
+            let needed = *flat.images.iter().find(|id| ids.contains(id))?;
+            Some((image, needed))
+        });
+        Ok(found.collect())
+    }
+
+    /// Adds the sizes of trees that [`Store::list`] does not know: those of images that don't stand alone.
+    pub fn add_tree_sizes(&self, images: &mut [ImageRecord]) {
+        if images.iter().all(|image| image.stands_alone) {
+            return;
+        }
+        let mut shelf = Shelf { images: Some(images.to_vec()), ..Shelf::new(self) };
+        for image in images.iter_mut().filter(|image| !image.stands_alone) {
+            let tree = shelf.flatten(&image.id).ok().map(|flat| TreeId::of(&flat.images));
+            let record = tree.and_then(|tree| self.tree_record(&tree));
+            image.size = image.size.saturating_add(record.map_or(0, |record| record.size));
         }
     }
 

@@ -58,6 +58,19 @@ impl Staging {
         sync_parent(to)
     }
 
+    /// As [`Staging::replace`], but what was at `to` is then at `aside` and stays.
+    ///
+    /// Both names are in the directory of this one, whose sweep leaves `aside` alone.
+    pub(super) fn replace_keeping(self, to: &Path, aside: &Path) -> Result<(), SysError> {
+        std::fs::rename(&self.path, aside).map_err(SysError::on("renaming to", aside))?;
+        if let Err(error) = exchange(aside, to) {
+            // Under its own name it is removed with the rest of this; else by the next collection of trees.
+            let _left = std::fs::rename(aside, &self.path);
+            return Err(error);
+        }
+        sync_parent(to)
+    }
+
     /// Makes the directory what is found at `to`, unless there is one already that is as good.
     pub(super) fn place(self, to: &Path) -> Result<(), SysError> {
         match rustix::fs::renameat_with(CWD, &self.path, CWD, to, RenameFlags::NOREPLACE) {

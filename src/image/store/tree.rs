@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha512};
 
 use super::staging::Staging;
+use super::verify::tree_of_old;
 use super::{MANIFEST, RECORD, ROOTFS, Store, StoreError, names_in, read_at};
 use crate::appc::image_id::{ImageId, ImageIdError};
 use crate::image::aci::{ListedDirs, MANIFEST_LIMIT};
 use crate::image::archive::ArchiveError;
 use crate::image::dependencies::Flat;
-use crate::image::extract::{Devices, ExtractError, Owners, Target, unpack_layer};
+use crate::image::extract::{Devices, ExtractError, Owners, Target, unpack, unpack_layer};
 use crate::image::stream::{Limits, Passed, Source, StreamError};
 use crate::os::lock::{Lock, Sharing};
 use crate::os::walk::Walk;
@@ -207,6 +208,13 @@ impl Store {
         self.trees_dir().join(tree.as_str()).join(ROOTFS)
     }
 
+    /// Checks that the blob of an image is what the ID names; writes nothing, and returns its manifest.
+    pub(super) fn check_blob(&self, id: &ImageId) -> Result<Vec<u8>, StoreError> {
+        let (unpacked, passed) = unpack(self.source(id)?, None).map_err(|error| unpack_failed(id, error))?;
+        expect_id(id, &passed)?;
+        Ok(unpacked.manifest)
+    }
+
     /// Unpacks the blob of an image alone and returns its manifest, if the bytes are those that the ID names.
     pub(super) fn unpack_verified(&self, id: &ImageId, target: &Target<'_>) -> Result<Vec<u8>, StoreError> {
         self.unpack_layer(id, target).map(|(manifest, _)| manifest)
@@ -248,11 +256,14 @@ impl TreesLocked<'_> {
             Err(error) => return (Vec::new(), Some(error)),
         };
         let (mut removed, mut first_error) = (Vec::new(), None);
+        for name in names.iter().filter(|name| tree_of_old(name).is_some_and(|id| !in_use.contains(&id))) {
+            first_error = first_error.or(remove_tree(&dir, name).err());
+        }
         for id in names.iter().filter_map(|name| name.parse::<TreeId>().ok()) {
             if in_use.contains(&id) {
                 continue;
             }
-            match remove_tree(&dir, &id) {
+            match remove_tree(&dir, id.as_str()) {
                 Ok(()) => removed.push(id),
                 Err(error) => first_error = first_error.or(Some(error)),
             }
@@ -263,9 +274,9 @@ impl TreesLocked<'_> {
 }
 
 /// Takes the tree's name away first, so that a kill leaves no tree with a part of its files.
-fn remove_tree(dir: &Path, id: &TreeId) -> Result<(), SysError> {
+fn remove_tree(dir: &Path, name: &str) -> Result<(), SysError> {
     let garbage = dir.join(format!("{}{}", atomic::TEMPORARY_PREFIX, uuid::Uuid::new_v4().simple()));
-    let path = dir.join(id.as_str());
+    let path = dir.join(name);
     std::fs::rename(&path, &garbage).map_err(SysError::on("removing", &path))?;
     atomic::sync_dir(dir)?;
     tree::remove(&garbage)

@@ -22,7 +22,6 @@ const COMMANDS: &[(&[&str], Option<&str>, &str)] = &[
     (&["api-service"], None, "Run the API service"),
     (&["app"], Some("RKT_EXPERIMENT_APP"), "Operate on the apps of a running pod"),
     (&["attach"], Some("RKT_EXPERIMENT_ATTACH"), "Attach to an app running within a pod"),
-    (&["export"], None, "Export an app from an exited pod to an ACI file"),
     (&["metadata-service"], None, "Run the metadata service"),
     (&["trust"], None, "Trust a key for image verification"),
 ];

@@ -59,6 +59,7 @@ enum RktCommand {
     Config(config::Args),
     #[command(alias = "exec")]
     Enter(pod::enter::Args),
+    Export(pod::export::Args),
     Gc(pod::gc::Args),
     Fetch(pod_flags::FetchCommandFlags),
     /// Show a list of commands or get help for one command
@@ -87,6 +88,7 @@ impl RktCommand {
             Self::Completion(args) => complete::run(args, ctx),
             Self::Config(args) => config::run(&args, ctx),
             Self::Enter(args) => pod::enter::run(args, ctx),
+            Self::Export(args) => pod::export::run(&args, ctx),
             Self::Gc(args) => pod::gc::run(args, ctx),
             Self::Fetch(args) => fetch::run(args, ctx),
             Self::Image(command) => command.run(ctx),

@@ -34,6 +34,26 @@ pub struct Content<'a> {
     pub manifest: &'a [u8],
     /// When the manifest was changed last, in seconds since the epoch.
     pub manifest_mtime: i64,
+    /// What becomes of sockets, which no archive can hold.
+    pub sockets: Sockets,
+}
+
+/// What becomes of sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sockets {
+    /// There is no image then.
+    Refuse,
+    /// They are left out and counted: whoever listened there is gone.
+    LeaveOut,
+}
+
+/// An image that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The SHA-512 of the unpacked archive.
+    pub digest: [u8; 64],
+    /// Sockets that were left out.
+    pub sockets_left_out: u64,
 }
 
 /// Why an image could not be written.
@@ -61,18 +81,18 @@ impl Hint for WriteError {
     }
 }
 
-/// Writes the image to `file`, which messages call `file_path`, and returns the SHA-512 of the unpacked archive.
+/// Writes the image to `file`, which messages call `file_path`.
 ///
 /// Nothing is synced.
 ///
 /// # Errors
 /// When something can't be read, can't be part of an image, or the file can't be written.
-pub fn write(content: Content<'_>, file: &File, file_path: &Path) -> Result<[u8; 64], WriteError> {
+pub fn write(content: Content<'_>, file: &File, file_path: &Path) -> Result<Written, WriteError> {
     // Neither a name nor a time, and "unknown" (255) as the system.
     let packed = GzBuilder::new().mtime(0).operating_system(255).write(file, Compression::default());
     let archive = Writer::new(Hashed { hash: Sha512::new(), to: packed });
-    let mut writing = Writing { archive, file_path, linked: HashMap::new() };
-    let Content { rootfs, rootfs_path, manifest, manifest_mtime } = content;
+    let Content { rootfs, rootfs_path, manifest, manifest_mtime, sockets } = content;
+    let mut writing = Writing { archive, file_path, sockets, sockets_left_out: 0, linked: HashMap::new() };
 
     let status = rustix::fs::fstat(&rootfs).map_err(SysError::on("looking at", rootfs_path))?;
     writing.entry(&entry(top(), Kind::Directory, &status))?;
@@ -81,14 +101,17 @@ pub fn write(content: Content<'_>, file: &File, file_path: &Path) -> Result<[u8;
         writing.step(&walk, &step)?;
     }
     writing.manifest(manifest, manifest_mtime)?;
+    let sockets_left_out = writing.sockets_left_out;
     let hashed = writing.archive.finish().map_err(SysError::on("writing", file_path))?;
     hashed.to.finish().map_err(SysError::on("writing", file_path))?;
-    Ok(hashed.hash.finalize().into())
+    Ok(Written { digest: hashed.hash.finalize().into(), sockets_left_out })
 }
 
 struct Writing<'a> {
     archive: Writer<Hashed<GzEncoder<&'a File>>>,
     file_path: &'a Path,
+    sockets: Sockets,
+    sockets_left_out: u64,
     /// Where a file with more than one name was written.
     linked: HashMap<(u64, u64), EntryPath>,
 }
@@ -111,6 +134,10 @@ impl Writing<'_> {
                 major: rustix::fs::major(step.status.st_rdev),
                 minor: rustix::fs::minor(step.status.st_rdev),
             },
+            FileType::Socket if self.sockets == Sockets::LeaveOut => {
+                self.sockets_left_out += 1;
+                return Ok(());
+            }
             FileType::Socket => return Err(unfit("it is a socket".into())),
             FileType::Unknown => return Err(unfit("its type is unknown".into())),
         };

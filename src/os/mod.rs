@@ -25,6 +25,7 @@ pub mod trace;
 pub mod tree;
 pub mod wait;
 pub mod walk;
+pub mod whole;
 
 use std::{
     fmt, io,

@@ -88,6 +88,25 @@ pub fn overlay(overlay: &Overlay) -> Result<(), SysError> {
     mounted().map_err(SysError::on("mounting an overlay on", &overlay.target))
 }
 
+/// Mounts what an overlay of `layers` shows, the uppermost first, on `target` for reading alone: no layer is changed.
+///
+/// # Errors
+/// As [`overlay`].
+pub fn overlay_to_read(layers: &[PathBuf], target: &Path) -> Result<(), SysError> {
+    let layers = layers.iter().map(|dir| layer(dir)).collect::<Result<Vec<_>, _>>()?;
+    let mounted = || -> Result<(), rustix::io::Errno> {
+        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&fs, "source", "overlay")?;
+        let names: Vec<_> = layers.iter().map(by_descriptor).collect();
+        fsconfig_set_string(&fs, "lowerdir", names.join(":"))?;
+        fsconfig_create(&fs)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+        move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    };
+    mounted().map_err(SysError::on("mounting an overlay on", target))
+}
+
 fn layer(dir: &Path) -> Result<OwnedFd, SysError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(dir, flags, Mode::empty()).map_err(SysError::on("opening", dir))

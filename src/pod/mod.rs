@@ -7,6 +7,11 @@
 
 pub mod app;
 pub mod enter;
+//! supervisor, [`observe`] looks at other processes' pods, [`stop`] and [`gc`] end and remove them, [`export`]
+//! makes an image of what one has left.
+
+pub mod app;
+pub mod export;
 pub mod gc;
 pub mod layout;
 pub mod lifecycle;

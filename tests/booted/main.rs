@@ -6,7 +6,9 @@ mod support;
 
 mod bad_input;
 mod bus;
+mod dependencies;
 mod enter;
+mod export;
 mod filters;
 mod host;
 mod inside;

@@ -19,6 +19,7 @@ const APPLETS: [&str; 33] = [
 pub(crate) struct Aci {
     manifest: Value,
     files: Vec<Member>,
+    has_busybox: bool,
 }
 
 impl Aci {
@@ -39,7 +40,13 @@ impl Aci {
             ],
             "app": {"exec": exec, "user": "0", "group": "0"},
         });
-        Self { manifest, files: Vec::new() }
+        Self { manifest, files: Vec::new(), has_busybox: true }
+    }
+
+    /// Leaves out all files but those that are added.
+    pub(crate) fn bare(mut self) -> Self {
+        self.has_busybox = false;
+        self
     }
 
     /// An image whose app is a line for a shell.
@@ -90,7 +97,12 @@ impl Aci {
 
     /// The archive.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut tar = Tar::default().manifest(&self.manifest.to_string()).dir("rootfs");
+        let tar = Tar::default().manifest(&self.manifest.to_string()).dir("rootfs");
+        let tar = if self.has_busybox { Self::with_busybox(tar) } else { tar };
+        self.files.iter().fold(tar, |tar, file| tar.member(file)).end()
+    }
+
+    fn with_busybox(mut tar: Tar) -> Tar {
         for name in ["bin", "etc", "proc", "sys", "dev", "run", "tmp", "root"] {
             tar = tar.dir(format!("rootfs/{name}"));
         }
@@ -102,10 +114,8 @@ impl Aci {
         for applet in &APPLETS[1..] {
             tar = tar.symlink(format!("rootfs/bin/{applet}"), "busybox");
         }
-        tar = tar
-            .file("rootfs/etc/passwd", "root:x:0:0::/root:/bin/sh\nweb:x:33:44::/:/bin/sh\n")
-            .file("rootfs/etc/group", "root:x:0:\nwww:x:44:\nlog:x:55:web\n");
-        self.files.iter().fold(tar, |tar, file| tar.member(file)).end()
+        tar.file("rootfs/etc/passwd", "root:x:0:0::/root:/bin/sh\nweb:x:33:44::/:/bin/sh\n")
+            .file("rootfs/etc/group", "root:x:0:\nwww:x:44:\nlog:x:55:web\n")
     }
 
     /// Writes the archive to `NAME.aci` in `dir`, with the last part of the image's name.

@@ -2,6 +2,7 @@
 
 pub mod cat_manifest;
 pub mod enter;
+pub mod export;
 pub mod gc;
 pub mod list;
 pub mod prepare;

@@ -4,8 +4,10 @@
 //! acbuild itself.
 
 use crate::appc::image_manifest::{
-    Annotation, EnvironmentVariable, ImageManifest, Label, ManifestError, MountPoint, Port,
+    Annotation, Dependency, EnvironmentVariable, Event, EventHandler, ImageManifest, Label, ManifestError,
+    MountPoint, Port,
 };
+use crate::appc::isolator::Isolator;
 use crate::appc::name::{AcIdentifier, AcName};
 use crate::os::Hint;
 
@@ -174,4 +176,38 @@ pub fn remove_port(manifest: &mut ImageManifest, name_or_number: &str) -> Result
     let number = name_or_number.parse::<u16>().ok();
     let name = name_or_number.parse::<AcName>().ok();
     remove(&mut app.ports, |port| name.as_ref() == Some(&port.name) || number == Some(port.port))
+}
+
+/// Sets a dependency of the image, in place of those with its name.
+pub fn add_dependency(manifest: &mut ImageManifest, dependency: Dependency) {
+    let same = |old: &Dependency| old.image_name == dependency.image_name;
+    replace_at_end(&mut manifest.dependencies, dependency.clone(), same);
+}
+
+/// Removes the dependencies of a name.
+///
+/// # Errors
+/// There is none.
+pub fn remove_dependency(manifest: &mut ImageManifest, name: &str) -> Result<(), EditError> {
+    remove(&mut manifest.dependencies, |dependency| dependency.image_name.as_str() == name)
+}
+
+/// Sets an isolator of the app, in place of those with its name.
+pub fn add_isolator(manifest: &mut ImageManifest, isolator: Isolator) {
+    let same = |old: &Isolator| old.name() == isolator.name();
+    replace_at_end(&mut manifest.ensure_app().isolators, isolator.clone(), same);
+}
+
+/// Removes the isolators of a name.
+///
+/// # Errors
+/// There is none.
+pub fn remove_isolator(manifest: &mut ImageManifest, name: &str) -> Result<(), EditError> {
+    let app = manifest.app.as_mut().ok_or(EditError::NotThere)?;
+    remove(&mut app.isolators, |isolator| isolator.name() == name)
+}
+
+/// Sets what is executed at an event.
+pub fn set_event_handler(manifest: &mut ImageManifest, name: Event, exec: Vec<String>) {
+    replace(&mut manifest.ensure_app().event_handlers, EventHandler { name, exec }, |old| old.name == name);
 }

@@ -28,6 +28,7 @@ pub use self::{
     begin::{Begun, Start},
     copy::Copied,
     edit::{EditError, add_annotation, add_environment, add_label, add_mount, add_port},
+    edit::{add_dependency, add_isolator, remove_dependency, remove_isolator, set_event_handler},
     edit::{remove_annotation, remove_environment, remove_label, remove_mount, remove_port},
     edit::{
         set_exec, set_group, set_name, set_supplementary_groups, set_tag, set_user, set_working_directory,

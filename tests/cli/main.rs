@@ -5,6 +5,7 @@
 mod acbuild;
 mod acbuild_files;
 mod config;
+mod acbuild_wants;
 mod dependencies;
 mod frame;
 mod help;

@@ -10,7 +10,10 @@ use crate::build::{self, EditError};
 
 impl Session {
     /// Applies one change to the manifest of the build.
-    fn change(&self, edit: impl FnOnce(&mut ImageManifest) -> Result<(), EditError>) -> Result<(), CliError> {
+    pub(super) fn change(
+        &self,
+        edit: impl FnOnce(&mut ImageManifest) -> Result<(), EditError>,
+    ) -> Result<(), CliError> {
         self.workspace
             .open()
             .and_then(|build| build.change(&self.record, edit))
@@ -19,7 +22,7 @@ impl Session {
 }
 
 /// Reads a name.
-fn named<T: FromStr<Err = NameError>>(text: &str) -> Result<T, CliError> {
+pub(super) fn named<T: FromStr<Err = NameError>>(text: &str) -> Result<T, CliError> {
     text.parse().map_err(|error: NameError| {
         let failure = failure(error.to_string());
         match error.hint() {

@@ -3,8 +3,11 @@
 //! It reads its words as `rkt` does; it has exit codes and a layout of help of its own, and its messages begin with the
 //! whole path of the command: `environment remove: …`.
 
+mod dependency;
 mod help;
+mod isolator;
 mod manifest;
+mod replace;
 mod steps;
 
 use std::ffi::OsString;
@@ -68,6 +71,9 @@ enum Command {
     CatManifest(steps::CatManifest),
     Copy(steps::Copy),
     CopyToDir(steps::CopyToDir),
+    /// Manage the dependencies of the image
+    #[command(subcommand)]
+    Dependency(dependency::Dependency),
     End(steps::End),
     /// Manage the environment variables of the app
     #[command(subcommand)]
@@ -78,6 +84,9 @@ enum Command {
         #[arg(value_name = "COMMAND")]
         _words: Vec<String>,
     },
+    /// Manage the isolators of the app
+    #[command(subcommand)]
+    Isolator(isolator::Isolator),
     /// Manage the labels of the image
     #[command(subcommand)]
     Label(manifest::Label),
@@ -87,6 +96,10 @@ enum Command {
     /// Manage the ports of the app
     #[command(subcommand)]
     Port(manifest::Port),
+    ReplaceManifest(replace::ReplaceManifest),
+    /// Set what is executed before or after the app
+    #[command(subcommand, visible_alias = "set-eh")]
+    SetEventHandler(isolator::SetEventHandler),
     SetExec(manifest::SetExec),
     SetGroup(manifest::SetGroup),
     SetName(manifest::SetName),
@@ -105,13 +118,9 @@ struct Version {}
 
 /// Commands that come later.
 const LATER: &[(&str, &str)] = &[
-    ("dependency", "Manage the dependencies of the image"),
-    ("isolator", "Manage the isolators of the app"),
     ("layer", "Begin a new layer of an OCI image"),
-    ("replace-manifest", "Replace the manifest of the image"),
     ("run", "Run a command inside the image"),
     ("script", "Run the acbuild commands of a file"),
-    ("set-event-handler", "Set what is executed before or after the app"),
 ];
 
 const RULES: Rules = Rules {
@@ -162,11 +171,15 @@ impl Command {
             Self::CatManifest(args) => args.run(session),
             Self::Copy(args) => args.run(session),
             Self::CopyToDir(args) => args.run(session),
+            Self::Dependency(command) => command.run(session),
             Self::End(args) => args.run(session),
             Self::Environment(command) => command.run(session),
+            Self::Isolator(command) => command.run(session),
             Self::Label(command) => command.run(session),
             Self::Mount(command) => command.run(session),
             Self::Port(command) => command.run(session),
+            Self::ReplaceManifest(args) => args.run(session),
+            Self::SetEventHandler(command) => command.run(session),
             Self::SetExec(args) => args.run(session),
             Self::SetGroup(args) => args.run(session),
             Self::SetName(args) => args.run(session),

@@ -91,3 +91,25 @@ fn b10_a_chain_has_an_end() {
     world.run("--dir=data image render --rootfs-only example.com/n1 out").expect(0, "", "");
     assert_eq!(names(&world.path().join("out")).len(), 34);
 }
+
+#[test]
+fn an_image_that_acbuild_puts_upon_another_is_fetched_and_rendered() {
+    let world = World::new();
+    write(&world, "base", &[]);
+    let site = |line: &str| {
+        let words = line.split(' ');
+        crate::support::Run::acbuild().args(words).env_clear().current_dir(world.path()).stdout()
+    };
+    for line in [
+        "begin",
+        "set-name example.com/built",
+        "dependency add example.com/base:1.0.0",
+        "write built.aci",
+        "end",
+    ] {
+        site(line);
+    }
+    world.run(&format!("{FETCH} built.aci base.aci")).expect_code(0);
+    world.run("--dir=data image render --rootfs-only example.com/built out").expect(0, "", "");
+    assert_eq!(names(&world.path().join("out")), ["all", "base"]);
+}

@@ -1,6 +1,5 @@
 //! Copies of images outside the store: as an archive, or unpacked. Both come from verified bytes, and appear whole.
 
-use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use crate::appc::image_id::ImageId;
 use crate::image::extract::{Devices, Owners, Target};
 use crate::image::stream::{Chunks, Limits, Source, StreamError, run};
 use crate::os::atomic::TEMPORARY_PREFIX;
+use crate::os::whole::{self, WholeFile, WholeFileError};
 use crate::os::{Hint, SysError, interrupt, tree};
 
 /// What becomes of what is at the place of the copy.
@@ -59,9 +59,22 @@ pub enum CopyOutError {
     /// The user asked to overwrite `/`.
     #[error("this would delete your root filesystem. Refusing.")]
     RootFilesystem,
+    /// What would be overwritten is no file.
+    #[error("{} is not a regular file", .0.display())]
+    NotAFile(PathBuf),
     /// The system refused.
     #[error(transparent)]
     System(#[from] SysError),
+}
+
+impl From<WholeFileError> for CopyOutError {
+    fn from(error: WholeFileError) -> Self {
+        match error {
+            WholeFileError::Exists(_) => Self::FileExists,
+            WholeFileError::NotAFile(path) => Self::NotAFile(path),
+            WholeFileError::System(cause) => cause.into(),
+        }
+    }
 }
 
 impl Hint for CopyOutError {
@@ -69,7 +82,7 @@ impl Hint for CopyOutError {
         match self {
             Self::Store(cause) => cause.hint(),
             Self::System(cause) => cause.hint(),
-            Self::FileExists | Self::DirectoryExists | Self::RootFilesystem => None,
+            Self::FileExists | Self::DirectoryExists | Self::NotAFile(_) | Self::RootFilesystem => None,
         }
     }
 }
@@ -97,17 +110,14 @@ impl Store {
     /// # Errors
     /// When the target exists and is to be kept, the image is damaged, or the system refuses; then `to` is as before.
     pub fn export(&self, id: &ImageId, to: &Path, existing: Existing) -> Result<(), CopyOutError> {
-        if existing == Existing::Keep && rustix::fs::lstat(to).is_ok() {
-            return Err(CopyOutError::FileExists);
-        }
-        let blob = self.open_blob(id)?;
+        let whole_file = match existing {
+            Existing::Keep => whole::Existing::Keep,
+            Existing::Overwrite => whole::Existing::Replace,
+        };
         let _interrupts = interrupt::Watch::start();
-        let temporary = Temporary::beside(to);
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .open(&temporary.0)
-            .map_err(SysError::on("creating", to))?;
+        let output = WholeFile::begin(to, whole_file)?;
+        let blob = self.open_blob(id)?;
+        let mut file = output.file();
         let limits = Limits { output: u64::MAX, ratio: u64::MAX, ..Limits::default() };
         let source = Source { file: blob, keep: None, watch: None, limits, progress: None };
         let written = run(source, |incoming| -> Result<(), WriteError> {
@@ -130,16 +140,7 @@ impl Store {
         if found != *id {
             return Err(StoreError::HashMismatch { found: Box::new(found), expected: *id }.into());
         }
-        file.sync_all().map_err(SysError::on("syncing", to))?;
-        let flags = match existing {
-            Existing::Keep => RenameFlags::NOREPLACE,
-            Existing::Overwrite => RenameFlags::empty(),
-        };
-        match rustix::fs::renameat_with(CWD, &temporary.0, CWD, to, flags) {
-            Ok(()) => Ok(()),
-            Err(Errno::EXIST) if existing == Existing::Keep => Err(CopyOutError::FileExists),
-            Err(cause) => Err(SysError::new("renaming to", to, cause).into()),
-        }
+        Ok(output.publish()?)
     }
 
     /// Unpacks an image to the directory `to`: `manifest` and `rootfs`, or the root file system alone.

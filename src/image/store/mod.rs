@@ -507,7 +507,9 @@ fn read_at(dir: &OwnedFd, name: &str, limit: u64) -> Result<(Vec<u8>, SystemTime
     let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let file = open_regular_at(dir, name)?;
     let status = file.metadata().map_err(errno)?;
-    let mut bytes = Vec::new();
+    // One more than there is, so that the end is seen without growing.
+    let size = usize::try_from(status.len().min(limit)).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(size + 1);
     file.take(limit + 1).read_to_end(&mut bytes).map_err(errno)?;
     if bytes.len() as u64 > limit {
         return Err(Errno::FBIG);

@@ -208,11 +208,11 @@ fn keep_only(filter: &Filter, dir: &Path, spare: &Path) -> Result<(), SysError> 
         if !filter.keeps(&step.path, is_dir) {
             continue;
         }
+        let parent = step.path.parent().unwrap_or(Path::new(""));
+        let parent = ensure_dir(&to, if is_dir { &step.path } else { parent })?;
         if is_dir {
-            to.ensure_dir(&step.path, 0o755)?;
             continue;
         }
-        let parent = to.ensure_dir(step.path.parent().unwrap_or(Path::new("")), 0o755)?;
         rustix::fs::linkat(walk.dir(), &step.name, &parent, &step.name, AtFlags::empty())
             .map_err(SysError::on("linking", walk.shown(&step.path)))?;
     }
@@ -228,6 +228,33 @@ fn keep_only(filter: &Filter, dir: &Path, spare: &Path) -> Result<(), SysError> 
     drop((from, to));
     tree::remove(dir)?;
     std::fs::rename(spare, dir).map_err(SysError::on("renaming to", dir))
+}
+
+/// Opens a directory below a root that has no links, making what is missing of it with mode 0755.
+///
+/// Part by part, since a path that is resolved anew for each of its parts takes minutes where it is as long as may be.
+fn ensure_dir(root: &Root, inside: &Path) -> Result<OwnedFd, SysError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |inside: &Path| root.open_with(&Path::new(".").join(inside), flags);
+    if let Ok(dir) = open(inside) {
+        return Ok(dir);
+    }
+    // Most often only the last part is missing.
+    let (mut here, missing) = match inside.parent().map(open) {
+        Some(Ok(parent)) => (parent, inside.file_name().map_or(inside, Path::new)),
+        _ => (open(Path::new(""))?, inside),
+    };
+    for part in missing {
+        let made = rustix::fs::mkdirat(&here, part, Mode::from_raw_mode(0o700));
+        let opened = rustix::fs::openat(&here, part, flags, Mode::empty()).and_then(|dir| {
+            if made.is_ok() {
+                rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755))?;
+            }
+            Ok(dir)
+        });
+        here = opened.map_err(SysError::on("creating", root.path().join(inside)))?;
+    }
+    Ok(here)
 }
 
 /// Gives a directory the owner, mode and times of the one at the same path below another root.

@@ -1,5 +1,6 @@
 //! Images below images: what the rendered tree has (spec images.md 2.8).
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -220,4 +221,53 @@ fn p6_a_damaged_image_below_another_is_never_rendered_and_nothing_is_left() {
     assert_eq!((it.names("tree").len(), it.names("tmp").len()), (1, 0));
     it.import(&image("base", "", "a")).unwrap();
     it.store.ensure_tree(&top).unwrap();
+}
+
+#[test]
+fn a16_deep_trees_are_merged_filtered_and_compared_without_recursion() {
+    as_root();
+    let it = Fixture::new();
+    let deep = "d/".repeat(700);
+    it.import(&image("base", "", &format!("{deep}b {deep}c"))).unwrap();
+    let listed = format!("/{deep}b");
+    for (more, expected) in [(below(&["base"]), 3), (below(&["base"]) + &only(&[&listed, "/mine"]), 2)] {
+        let top = it.import(&image("top", &more, &format!("{deep}a mine"))).unwrap().id;
+        let tree = it.store.ensure_tree(&top).unwrap();
+        let root = it.store.tree_rootfs(&tree);
+        let mut walk = Walk::new(std::fs::File::open(&root).unwrap().into(), &root).unwrap();
+        let (mut files, mut depth) = (0, 0);
+        while let Some(step) = walk.step().unwrap() {
+            depth = depth.max(step.path.components().count());
+            files += usize::from(FileType::from_raw_mode(step.status.st_mode) == FileType::RegularFile);
+        }
+        assert_eq!((files, depth), (expected + usize::from(expected == 3), 701));
+        assert!(matches!(it.store.verify(&top).unwrap(), super::Verified::Whole(_)));
+    }
+    assert_eq!(it.store.lock_trees(|| ()).unwrap().collect(&BTreeSet::new()).0.len(), 3);
+    assert_eq!(it.names("tree"), [""; 0]);
+}
+
+#[test]
+fn a_layer_that_links_out_of_the_tree_brings_nothing_there() {
+    as_root();
+    let outside = tempfile::tempdir().unwrap();
+    let to = outside.path().display();
+    let top = below(&["base"]);
+    for (upper, lower, expected) in [
+        (format!("x->{to}"), "x/:755 x/evil".to_owned(), format!("x->{to}")),
+        ("x/:755 x/mine".to_owned(), format!("x->{to}"), "x/:755 x/mine=top".to_owned()),
+        (
+            "a".to_owned(),
+            format!("x->{to} y->../../../../..{to}"),
+            format!("a=top x->{to} y->../../../../..{to}"),
+        ),
+    ] {
+        assert_eq!(rendered(&[("base", "", &lower), ("top", &top, &upper)]), expected);
+    }
+    let listed = top + &only(&["/x/evil", "/x"]);
+    assert_eq!(
+        rendered(&[("base", "", "x/:755 x/evil"), ("top", &listed, &format!("x->{to}"))]),
+        format!("x->{to}")
+    );
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
 }

@@ -10,6 +10,7 @@ use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
     args::{self, KeyValue},
+    pod_flags::with_hint,
     words::{self, Flag, WordError},
 };
 use crate::{
@@ -49,7 +50,20 @@ pub enum ImageArgsError {
     Flag(#[from] WordError),
 }
 
-impl Hint for ImageArgsError {}
+impl Hint for ImageArgsError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::DanglingMount(mount) => {
+                Some(format!("define it with --volume {},kind=host,source=/PATH", mount.volume))
+            }
+            Self::NoImage
+            | Self::ArgumentsTwice
+            | Self::ArgumentsUnsupported
+            | Self::NotUtf8(_)
+            | Self::Flag(_) => None,
+        }
+    }
+}
 
 /// Flags that may follow an image; each command takes its own set.
 pub trait ImageFlags: Args + Clone + std::fmt::Debug {
@@ -249,7 +263,7 @@ pub struct AppFlags {
     #[arg(long, value_name = "BOOL", value_parser = readonly_rootfs)]
     pub readonly_rootfs: Option<bool>,
     /// Mount point binding a volume to a path within an app; before the first image for all apps
-    #[arg(long = "mount", value_name = "volume=NAME,target=PATH", value_parser = Mount::from_flag)]
+    #[arg(long = "mount", value_name = "volume=NAME,target=PATH", value_parser = mount)]
     pub mounts: Vec<Mount>,
     /// User override for the preceding image: a name, a number or the path of a file of that owner
     #[arg(long)]
@@ -332,6 +346,10 @@ pub struct Gids(pub Vec<u32>);
 fn supplementary_gids(text: &str) -> Result<Gids, String> {
     let gids: Result<_, _> = text.split(',').map(str::parse).collect();
     gids.map(Gids).map_err(|_| "--supplementary-gids must be integers".to_owned())
+}
+
+fn mount(text: &str) -> Result<Mount, String> {
+    Mount::from_flag(text).map_err(|error| with_hint(&error))
 }
 
 fn readonly_rootfs(text: &str) -> Result<bool, String> {
@@ -498,7 +516,8 @@ mod tests {
             ),
             (
                 "a --mount=volume=data,path=/",
-                "invalid argument \"volume=data,path=/\" for --mount=volume=data,path=/: unknown mount parameter \"path\"",
+                "invalid argument \"volume=data,path=/\" for --mount=volume=data,path=/: unknown mount parameter \"path\"; \
+                 a mount looks like volume=NAME,target=PATH",
             ),
             ("a --stdout=x", r#"invalid argument "x" for --stdout=x: invalid stdout mode "x""#),
         ] {

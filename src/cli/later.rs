@@ -31,7 +31,6 @@ const FLAGS: &[(&[&str], &[&[&str]])] =
     &[(&["prepare"], &[PREPARE]), (&["run"], &[PREPARE, START]), (&["run-prepared"], &[START])];
 
 const PREPARE: &[&str] = &[
-    "mount",
     "pod-manifest",
     "private-users",
     "stage1-from-dir",
@@ -42,11 +41,9 @@ const PREPARE: &[&str] = &[
     "stderr",
     "stdin",
     "stdout",
-    "volume",
 ];
 
-const START: &[&str] =
-    &["dns", "dns-domain", "dns-opt", "dns-search", "hosts-entry", "interactive", "ipc", "mds-register"];
+const START: &[&str] = &["interactive", "ipc", "mds-register"];
 
 /// Flags that do not exist without an experiment.
 const EXPERIMENTS: &[(&str, &str)] = &[

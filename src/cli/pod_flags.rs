@@ -15,7 +15,10 @@ use super::{
     image_args::{AppFlags, FetchFlags, Images, ParsedImages},
     words::WordError,
 };
-use crate::appc::{name::AcName, volume::Volume};
+use crate::appc::{
+    name::AcName,
+    volume::{Volume, VolumeError},
+};
 
 /// Flags whose values must fit together.
 pub trait Check: Args {
@@ -233,8 +236,8 @@ pub struct DnsFlags {
     /// DNS domain to write in /etc/resolv.conf
     #[arg(long, value_name = "DOMAIN")]
     pub dns_domain: Option<String>,
-    /// Line to add to /etc/hosts, or host for the host's file
-    #[arg(long, value_name = "IP=NAME", value_delimiter = ',')]
+    /// Lines to add to /etc/hosts, or host for the host's file
+    #[arg(long, value_name = "IP=NAME,...")]
     pub hosts_entry: Vec<String>,
 }
 
@@ -358,8 +361,14 @@ impl FromStr for PortForward {
     }
 }
 
+/// The usage that follows a bad flag leaves no place for a hint of its own.
+pub(super) fn with_hint(error: &VolumeError) -> String {
+    error.hint().map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"))
+}
+
 fn volume(text: &str) -> Result<Volume, String> {
-    Volume::from_flag(text).map_err(|reason| format!("invalid value in --volume flag {text:?}: {reason}"))
+    Volume::from_flag(text)
+        .map_err(|reason| format!("invalid value in --volume flag {text:?}: {}", with_hint(&reason)))
 }
 
 /// When an image is looked for outside of the store.

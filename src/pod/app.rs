@@ -3,9 +3,10 @@
 //! Everything that the image wrote is looked up in its own tree, by descriptors that can't leave it.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use super::user::{Principal, PrincipalError, resolve};
+use super::volume;
 use crate::appc::app::{App, EnvironmentVariable};
 use crate::appc::capability::CapabilitySet;
 use crate::appc::image_id::ImageId;
@@ -15,7 +16,7 @@ use crate::appc::isolator::{self, Isolator, IsolatorError};
 use crate::appc::label::Annotation;
 use crate::appc::name::AcName;
 use crate::appc::platform::PlatformError;
-use crate::appc::pod_manifest::{RuntimeApp, RuntimeImage};
+use crate::appc::pod_manifest::{Mount, RuntimeApp, RuntimeImage};
 use crate::os::{Hint, SysError, root::Root};
 use crate::stage1::plan::AppSpec;
 
@@ -24,7 +25,7 @@ const DEFAULT_SEARCH: &str = "/bin:/usr/bin";
 /// The annotation of an image whose app reports its readiness itself (spec pods.md 3.6).
 const NOTIFIES: &str = "appc.io/executor/supports-systemd-notify";
 /// The annotation that docker2aci leaves (spec images.md 2.6).
-const FROM_DOCKER: &str = "appc.io/docker/repository";
+pub(super) const FROM_DOCKER: &str = "appc.io/docker/repository";
 /// What every app finds set, if nothing else sets it (spec pods.md 3.5).
 const DEFAULT_ENVIRONMENT: [(&str, &str); 6] = [
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -66,6 +67,8 @@ pub struct AppRequest {
     pub user_annotations: BTreeMap<String, String>,
     /// Replaces the image's, unless empty.
     pub user_labels: BTreeMap<String, String>,
+    /// Volumes of the pod at paths of this app.
+    pub mounts: Vec<Mount>,
 }
 
 /// The environment that the user gives to all apps of a pod.
@@ -311,6 +314,7 @@ pub fn spec(
         oom_score_adjust: isolator::oom_score_adj(isolators).map(|adjust| adjust.get().into()),
         read_only_root: runtime.read_only_root_fs,
         notifies: image.annotation(NOTIFIES) == Some("true"),
+        mounts: Vec::new(),
         name: runtime.name.clone(),
     })
 }
@@ -349,9 +353,6 @@ fn weight(shares: u32) -> u64 {
 
 fn refuse_what_comes_later(name: &AcName, app: &App) -> Result<(), AppError> {
     let later = |feature: String| Err(AppError::Later { app: name.clone(), feature });
-    if let Some(point) = app.mount_points.first() {
-        return later(format!("the mount point \"{}\"", point.name));
-    }
     if let Some(handler) = app.event_handlers.first() {
         return later(format!("the event handler \"{}\"", handler.name.as_str()));
     }
@@ -420,17 +421,7 @@ pub(super) fn program(
 
 /// Takes `.` and `..` out of an absolute path as a shell would: systemd refuses them.
 fn cleaned(path: &Path) -> String {
-    let mut clean = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    clean.to_string_lossy().into_owned()
+    volume::target(&path.to_string_lossy()).to_string_lossy().into_owned()
 }
 
 /// The whole environment of an app as its process has it.
@@ -479,6 +470,7 @@ mod tests {
             annotations: vec![],
             user_annotations: BTreeMap::new(),
             user_labels: BTreeMap::new(),
+            mounts: vec![],
         }
     }
 
@@ -567,16 +559,10 @@ mod tests {
 
     #[test]
     fn what_an_image_needs_and_is_not_there_yet_is_named() {
-        for (extra, expected) in [
-            (
-                r#""mountPoints":[{"name":"data","path":"/d"}]"#,
-                "app \"web\": its image asks for the mount point \"data\", which this version does not support yet",
-            ),
-            (
-                r#""eventHandlers":[{"name":"pre-start","exec":["/x"]}]"#,
-                "app \"web\": its image asks for the event handler \"pre-start\", which this version does not support yet",
-            ),
-        ] {
+        for (extra, expected) in [(
+            r#""eventHandlers":[{"name":"pre-start","exec":["/x"]}]"#,
+            "app \"web\": its image asks for the event handler \"pre-start\", which this version does not support yet",
+        )] {
             let app = format!(r#","app":{{"exec":["app"],"user":"0","group":"0",{extra}}}"#);
             assert_eq!(planned(&app, &request()).unwrap_err().to_string(), expected);
         }

@@ -13,9 +13,11 @@
 //!   appsinfo/APP/manifest        copy of the image manifest
 //!   appsinfo/APP/treeStoreID     the tree below the app's root
 //!   overlay/TREE/upper/APP, overlay/TREE/work/APP
+//!   sharedVolumes/NAME           an empty volume
 //!   stage1/rootfs/               the root of the pod's systemd (stage1::plan)
 //!     opt/stage2/APP/rootfs      mount point, or with --no-overlay the copy itself
 //!     rkt/status/                marks of how apps ended (stage1::status)
+//!     rkt/volumes/N              mount point of a volume, while the pod runs
 //! ```
 //!
 //! Source: rkt 1.30's files as other tools read them (spec pods.md 3.2). Who finds a file that is not listed leaves it
@@ -144,6 +146,11 @@ impl PodPaths {
     /// The kernel's scratch directory beside it.
     pub fn overlay_work(&self, tree: &TreeId, app: &AcName) -> PathBuf {
         self.dir.join("overlay").join(tree.to_string()).join("work").join(app.as_str())
+    }
+
+    /// The empty volume `name`.
+    pub fn shared_volume(&self, name: &AcName) -> PathBuf {
+        self.dir.join("sharedVolumes").join(name.as_str())
     }
 
     /// The root of the pod's systemd.

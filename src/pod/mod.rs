@@ -1,16 +1,12 @@
 //! The life of a pod on disk: phases, locks, moves, what others may observe.
 //!
 //! This is the only room that knows both images and stage1. [`prepare`] fills a directory, [`run`] becomes the pod's
-//! supervisor, [`observe`] looks at other processes' pods, [`stop`] and [`gc`] end and remove them; [`network`] joins them
-//! to networks and parts the dead.
-//! supervisor, [`observe`] looks at other processes' pods, [`enter`] runs a command in one, [`stop`] and [`gc`] end and remove them.
+//! supervisor, [`observe`] looks at other processes' pods, [`enter`] runs a command in one, [`stop`] and [`gc`] end and
+//! remove them, [`export`] makes an image of what one has left; [`network`] joins them to networks and parts the dead.
 
 pub mod app;
 pub mod enter;
-//! supervisor, [`observe`] looks at other processes' pods, [`stop`] and [`gc`] end and remove them, [`export`]
-//! makes an image of what one has left.
-
-pub mod app;
+pub mod etc;
 pub mod export;
 pub mod gc;
 pub mod layout;
@@ -22,3 +18,4 @@ pub mod prepare;
 pub mod run;
 pub mod stop;
 pub mod user;
+pub mod volume;

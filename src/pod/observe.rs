@@ -4,11 +4,12 @@
 //! files are broken is reported as such and hides no other (spec cli.md 1.2.4).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::layout::{Place, PodPaths};
 use super::lifecycle::PodsDir;
+use super::volume::{self, Volumes};
 use crate::appc::{
     image_id::ImageId, image_manifest::ImageManifest, name::AcName, pod_manifest::PodManifest,
     pod_uuid::PodUuid,
@@ -16,6 +17,7 @@ use crate::appc::{
 use crate::image::store::{Store, TreeId};
 use crate::net::record::{Entry, Record};
 use crate::os::lock::{Lock, Sharing};
+use crate::os::mount::detached::Access;
 use crate::os::process::ProcessId;
 use crate::os::{Hint, SysError, file};
 use crate::stage1::status::{AppEnd, Statuses};
@@ -188,10 +190,25 @@ pub struct ObservedApp {
     pub image_signer: Option<String>,
     /// How it ended, if it did.
     pub end: Option<AppEnd>,
+    /// The volumes that it sees.
+    pub mounts: Vec<ObservedMount>,
     /// The user's annotations, from the pod manifest.
     pub user_annotations: Vec<(String, String)>,
     /// The user's labels, from the pod manifest.
     pub user_labels: Vec<(String, String)>,
+}
+
+/// A volume at a path of an observed app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedMount {
+    /// The volume's name.
+    pub name: AcName,
+    /// The path in the app.
+    pub container_path: PathBuf,
+    /// Its source.
+    pub host_path: PathBuf,
+    /// Whether writing is refused.
+    pub read_only: bool,
 }
 
 /// A pod as it looked.
@@ -411,10 +428,14 @@ fn apps(uuid: &PodUuid, state: State, paths: &PodPaths) -> Result<Vec<ObservedAp
         read => read?,
     };
     let statuses = Statuses::new(&paths.stage1_root());
+    // A manifest whose mounts name no volumes never comes to be a pod's.
+    let volumes = volume::number(&manifest).unwrap_or_default();
     Ok(manifest
         .apps
         .iter()
-        .map(|app| ObservedApp {
+        .enumerate()
+        .map(|(index, app)| ObservedApp {
+            mounts: mounts(&volumes, index, paths),
             image_name: image_name(paths, &app.name),
             image_id: app.image.id,
             image_signer: file::read_text(&paths.app_signer(&app.name)).ok(),
@@ -429,6 +450,21 @@ fn apps(uuid: &PodUuid, state: State, paths: &PodPaths) -> Result<Vec<ObservedAp
             name: app.name.clone(),
         })
         .collect())
+}
+
+fn mounts(volumes: &Volumes, app: usize, paths: &PodPaths) -> Vec<ObservedMount> {
+    let of_app = volumes.mounts.get(app).into_iter().flatten();
+    of_app
+        .map(|mount| {
+            let volume = &volumes.volumes[mount.volume];
+            ObservedMount {
+                name: volume.name.clone(),
+                container_path: volume::target(&mount.path),
+                host_path: volume::source::host_path(volume, paths),
+                read_only: volume.access == Access::ReadOnly,
+            }
+        })
+        .collect()
 }
 
 fn pairs(map: Option<&std::collections::BTreeMap<String, String>>) -> Vec<(String, String)> {

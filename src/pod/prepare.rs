@@ -6,15 +6,16 @@ use std::fs::Permissions;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::app::{self, AppError, AppRequest, Capabilities, PodEnvironment, Seccomp};
+use super::app::{self, AppError, AppRequest, Capabilities, FROM_DOCKER, PodEnvironment, Seccomp};
 use super::layout::PodPaths;
 use super::lifecycle::{Pod, Preparing};
 use super::port::{self, PortError};
+use super::volume::{self, Implicit, VolumeError, empty};
 use crate::appc::app::is_environment_name;
 use crate::appc::image_manifest::ImageManifest;
 use crate::appc::label::Annotation;
 use crate::appc::name::AcName;
-use crate::appc::pod_manifest::{ExposedPort, PodManifest, RuntimeApp};
+use crate::appc::pod_manifest::{ExposedPort, Mount, PodManifest, RuntimeApp, Volume};
 use crate::appc::semver::SemVer;
 use crate::image::store::{Store, StoreError, TreeId};
 use crate::os::{Hint, SysError, atomic, cgroup, interrupt, mount, root::Root, tree};
@@ -60,6 +61,10 @@ pub struct PodRequest {
     pub hostname: Option<HostName>,
     /// The ports that are reached from outside, by their names in the images.
     pub ports: Vec<ExposedPort>,
+    /// What its apps can mount.
+    pub volumes: Vec<Volume>,
+    /// Volumes at paths of every app.
+    pub mounts: Vec<Mount>,
 }
 
 /// Why a pod can't be prepared.
@@ -80,6 +85,9 @@ pub enum PrepareError {
     /// A port can't be forwarded.
     #[error(transparent)]
     Port(#[from] PortError),
+    /// A volume can't be where it is wanted.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// A value that systemd can't carry.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -108,6 +116,7 @@ impl Hint for PrepareError {
             Self::App(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Port(error) => error.hint(),
+            Self::Volume(error) => error.hint(),
             Self::SameName(_) => Some("give one of them another name with --name".into()),
             Self::Sys(error) => error.hint(),
             Self::Plan(PlanError::Unit(UnitPlanError::LongName(_))) => {
@@ -128,6 +137,8 @@ struct Prepared {
     tree: TreeId,
     tree_rootfs: PathBuf,
     spec: AppSpec,
+    /// Empty volumes that nobody asked for.
+    implicit: Vec<Implicit>,
 }
 
 /// Fills the new pod `pod`, and returns what the user should know about it.
@@ -149,6 +160,8 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
 
     let mut manifest = PodManifest::new(SemVer::APPC);
     manifest.annotations.push(mutable());
+    manifest.volumes.clone_from(&request.volumes);
+    volume::check_names(&manifest.volumes)?;
     let mut apps = Vec::new();
     for wanted in &request.apps {
         let image = store.manifest(&wanted.image)?;
@@ -161,6 +174,11 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
         let tree = store.ensure_tree(&wanted.image)?;
         let tree_rootfs = store.tree_rootfs(&tree);
         let root = Root::open(&tree_rootfs)?;
+        // A path that can't be followed is told when it is resolved.
+        let real = |path: &Path| root.real_path(path).unwrap_or_else(|_| path.to_owned());
+        let volumes = &mut manifest.volumes;
+        let implicit = volume::bind(&mut runtime, &wanted.mounts, &request.mounts, volumes, real);
+        notices.extend(implicit.iter().map(|implicit| volume::notice(&runtime.name, implicit)));
         let restrictions = (request.restrictions.capabilities, request.restrictions.seccomp);
         let mut spec = app::spec(&runtime, &image, &root, restrictions)?;
         notices.extend(app::notices(&runtime, wanted, restrictions));
@@ -168,10 +186,15 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
         let manifest_bytes = store.manifest_bytes(&wanted.image)?;
         let signer = store.signer(&wanted.image)?;
         store.used(&wanted.image)?;
-        apps.push(Prepared { manifest: image, manifest_bytes, signer, tree, tree_rootfs, spec });
+        apps.push(Prepared { manifest: image, manifest_bytes, signer, tree, tree_rootfs, spec, implicit });
         manifest.apps.push(runtime);
     }
     manifest.ports = port::expose(&request.ports, &manifest.apps)?;
+    let volumes = volume::number(&manifest)?;
+    for (app, mounts) in apps.iter_mut().zip(&volumes.mounts) {
+        let root = Root::open(&app.tree_rootfs)?;
+        app.spec.mounts = volume::resolve(&app.spec.name, mounts, &volumes.volumes, &root)?;
+    }
 
     let roots = match (request.roots, mount::overlay_problem(paths.dir())) {
         (Roots::Overlay, Some(problem)) => {
@@ -197,7 +220,12 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
     for app in &apps {
         remember(&paths, app)?;
         stop_if_interrupted()?;
-        make_root(&paths, app, roots, spec.hostname.as_str())?;
+        make_root(&paths, app, roots)?;
+    }
+    empty::make(&volumes.volumes, &paths)?;
+    for app in apps.iter().filter(|app| app.manifest.annotation(FROM_DOCKER).is_some()) {
+        stop_if_interrupted()?;
+        empty::fill_from_image(&app.implicit, &Root::open(&app.tree_rootfs)?, &paths)?;
     }
     let restrictions = request.restrictions;
     for (holds, mark) in [
@@ -288,7 +316,7 @@ fn remember(paths: &PodPaths, app: &Prepared) -> Result<(), SysError> {
     atomic::write_synced(&paths.app_tree_id(name), app.tree.to_string().as_bytes(), 0o640)
 }
 
-fn make_root(paths: &PodPaths, app: &Prepared, roots: Roots, hostname: &str) -> Result<(), PrepareError> {
+fn make_root(paths: &PodPaths, app: &Prepared, roots: Roots) -> Result<(), PrepareError> {
     let name = &app.spec.name;
     match roots {
         Roots::Overlay => {
@@ -296,16 +324,14 @@ fn make_root(paths: &PodPaths, app: &Prepared, roots: Roots, hostname: &str) -> 
             make_dirs(&upper)?;
             make_dirs(&paths.overlay_work(&app.tree, name))?;
             copy_owner_and_mode(&app.tree_rootfs, &upper)?;
-            kernel_dirs(app, &upper)?;
-            Ok(etc_files(&app.tree_rootfs, &upper, hostname)?)
+            kernel_dirs(app, &upper)
         }
         Roots::Copy => {
             let root = paths.app_root(name);
             // The plan has made it as a mount point; the copy makes it itself.
             std::fs::remove_dir(&root).map_err(SysError::on("removing", &root))?;
             tree::copy(&app.tree_rootfs, &root)?;
-            kernel_dirs(app, &root)?;
-            Ok(etc_files(&app.tree_rootfs, &root, hostname)?)
+            kernel_dirs(app, &root)
         }
     }
 }
@@ -326,43 +352,6 @@ fn kernel_dirs(app: &Prepared, to: &Path) -> Result<(), PrepareError> {
         }
     }
     Ok(())
-}
-
-/// Makes the files below /etc that every app finds, where its image has none (spec pods.md 3.7, 3.7.2).
-///
-/// They are written beside the tree, into the pod's own layer or copy; an image whose /etc is no directory is left alone.
-fn etc_files(tree_rootfs: &Path, to: &Path, hostname: &str) -> Result<(), SysError> {
-    let (in_tree, etc) = (tree_rootfs.join("etc"), to.join("etc"));
-    let image_has_etc = match std::fs::symlink_metadata(&in_tree) {
-        Ok(found) if found.is_dir() => true,
-        Ok(_) => return Ok(()),
-        Err(_) => false,
-    };
-    if std::fs::symlink_metadata(&etc).is_err() {
-        make_dir(&etc, 0o755)?;
-        if image_has_etc {
-            copy_owner_and_mode(&in_tree, &etc)?;
-        }
-    }
-    let missing = |name: &str| std::fs::symlink_metadata(in_tree.join(name)).is_err();
-    for (name, text) in [("hosts", hosts(hostname)), ("hostname", format!("{hostname}\n"))] {
-        if missing(name) {
-            atomic::write_new(&etc.join(name), text.as_bytes(), 0o644)?;
-        }
-    }
-    if image_has_etc && missing("mtab") {
-        let link = etc.join("mtab");
-        std::os::unix::fs::symlink("../proc/self/mounts", &link).map_err(SysError::on("creating", &link))?;
-    }
-    Ok(())
-}
-
-/// The default hosts file (spec pods.md 3.7.2).
-fn hosts(hostname: &str) -> String {
-    format!(
-        "127.0.0.1 localhost localhost.domain localhost4 localhost4.localdomain4 {hostname}\n\
-         ::1 localhost localhost.domain localhost6 localhost6.localdomain6\n"
-    )
 }
 
 /// The root of an overlay has the owner and mode of its upper directory.

@@ -6,14 +6,21 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::etc::{self, AppRootWriter, EtcError, EtcRequest, PluginDns};
 use super::layout::PodPaths;
 use super::lifecycle::{MoveError, Pod, Startable};
 use super::network::{NetworkError, Setup};
 use super::observe::{self, ObserveError};
+use super::volume::source::{self, Source, SourceError};
+use super::volume::{self, VolumeError};
 use crate::appc::capability::CapabilitySet;
 use crate::appc::isolator::capability_set;
+use crate::appc::pod_manifest::{PodManifest, RuntimeApp};
 use crate::appc::pod_uuid::PodUuid;
 use crate::image::store::{Store, TreeId};
+use crate::net::attach::NetworkDns;
+use crate::net::result::Dns;
+use crate::os::mount::detached::DeviceNodes;
 use crate::os::process::{ProcessId, become_program};
 use crate::os::{Hint, SysError, atomic, cgroup, file, inotify, interrupt, mount};
 use crate::stage1::inside::PROGRAM;
@@ -40,6 +47,8 @@ pub struct PodLimits {
 pub struct StartRequest {
     /// Its host name; by default what it was prepared with.
     pub hostname: Option<HostName>,
+    /// What its apps find below /etc.
+    pub etc: EtcRequest,
     /// Its limits.
     pub limits: PodLimits,
     /// The caller's `NOTIFY_SOCKET`.
@@ -92,6 +101,15 @@ pub enum RunError {
     /// The pod's files are damaged.
     #[error(transparent)]
     Observe(#[from] ObserveError),
+    /// The manifest's volumes make no sense.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// A volume can't be mounted.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A file below an app's /etc can't be made.
+    #[error(transparent)]
+    Etc(#[from] EtcError),
     /// A name that systemd does not take.
     #[error(transparent)]
     Name(#[from] UnitNameError),
@@ -125,6 +143,9 @@ impl Hint for RunError {
             Self::Network(error) => error.hint(),
             Self::Move(error) => error.hint(),
             Self::Observe(error) => error.hint(),
+            Self::Volume(error) => error.hint(),
+            Self::Source(error) => error.hint(),
+            Self::Etc(error) => error.hint(),
             Self::Name(_) | Self::Interrupted => None,
             Self::Sys(error) => error.hint(),
         }
@@ -190,27 +211,39 @@ fn ready<P: Startable>(
     // argument" for an overlay.
     let supervisor = ProcessId::own()?;
     atomic::write(&paths.supervisor(), format!("{supervisor}\n").as_bytes(), 0o644)?;
-    let mounts = mounts(pod, store)?;
+    let manifest = observe::manifest(pod.uuid(), &paths)?;
+    let mounts = mounts(&paths, &manifest, store)?;
+    let volumes = open_volumes(&paths, &manifest)?;
     if let Some(hostname) = &request.hostname {
         atomic::write(&paths.stage1_root().join("etc/hostname"), format!("{hostname}\n").as_bytes(), 0o644)?;
     }
-    network.advance(&observe::manifest(pod.uuid(), &paths)?, &notice)?;
+    network.advance(&manifest, &notice)?;
     let own_service = own_service(request.systemd_exec_pid.as_deref())?;
     let (machined, mounted) = match own_service {
         Some(unit) if request.limits != PodLimits::default() => return Err(RunError::LimitsInService(unit)),
         Some(_) => {
+            if !source::allowed_devices(&volumes).is_empty() {
+                notice(
+                    "the pod stays in the service that started it: which devices it may open is up to DeviceAllow= there",
+                );
+            }
             let machined = host.bus.start_machined_in_service(std::process::id());
-            (machined, isolate(&mounts))
+            (machined, isolate(&mounts, &volumes, &paths))
         }
         None => {
             tell_of_missing_controllers(request.limits, &notice);
-            let (machined, mounted) = host.bus.start_scope(&scope(pod, request)?, || isolate(&mounts));
+            let scope = scope(pod, request, &volumes)?;
+            let (machined, mounted) = host.bus.start_scope(&scope, || isolate(&mounts, &volumes, &paths));
             (machined?, mounted)
         }
     };
     mounted?;
     drop(host);
     network.enter(&notice)?;
+    let roots = etc_roots(&paths, &manifest, store)?;
+    check_mounts(&manifest, &volumes, &roots)?;
+    let dns = network.dns().map(plugin_dns);
+    etc::apply(&roots, &request.etc, dns.as_ref())?.iter().for_each(|text| notice(text));
     atomic::write(&paths.cgroup(), format!("{}\n", cgroup::own()?).as_bytes(), 0o644)?;
     Ok(match machined {
         Machined::Present => Registration::Registered,
@@ -327,13 +360,21 @@ fn own_service(systemd_exec_pid: Option<&str>) -> Result<Option<String>, SysErro
     Ok((unit.ends_with(".service") && !of_a_user).then(|| unit.to_owned()))
 }
 
-fn scope<P: Startable>(pod: &Pod<P>, request: &StartRequest) -> Result<ScopeRequest, UnitNameError> {
+fn scope<P: Startable>(
+    pod: &Pod<P>,
+    request: &StartRequest,
+    volumes: &[Source],
+) -> Result<ScopeRequest, UnitNameError> {
     let uuid = pod.uuid();
     Ok(ScopeRequest {
         unit: nspawn::scope_name(uuid)?,
         description: format!("rkt pod {uuid}"),
         pid: std::process::id(),
-        devices: if pod.paths().kernel_paths_open().exists() { Devices::Any } else { Devices::Usual },
+        devices: if pod.paths().kernel_paths_open().exists() {
+            Devices::Any
+        } else {
+            Devices::UsualAnd(source::allowed_devices(volumes))
+        },
         memory_max: request.limits.memory_max,
         cpu_quota_per_second_usec: request.limits.cpu_millicores.map(|millicores| millicores * 1000),
     })
@@ -346,9 +387,7 @@ enum AppMount {
     OnItself(PathBuf),
 }
 
-fn mounts<P: Startable>(pod: &Pod<P>, store: &Store) -> Result<Vec<AppMount>, RunError> {
-    let paths = pod.paths();
-    let manifest = observe::manifest(pod.uuid(), &paths)?;
+fn mounts(paths: &PodPaths, manifest: &PodManifest, store: &Store) -> Result<Vec<AppMount>, SysError> {
     let overlays = paths.overlay_prepared().exists();
     manifest
         .apps
@@ -358,15 +397,7 @@ fn mounts<P: Startable>(pod: &Pod<P>, store: &Store) -> Result<Vec<AppMount>, Ru
             if !overlays {
                 return Ok(AppMount::OnItself(target));
             }
-            let file = paths.app_tree_id(&app.name);
-            let text = std::fs::read_to_string(&file).map_err(SysError::on("reading", &file))?;
-            let tree: TreeId = text.trim().parse().map_err(|_| {
-                SysError::new(
-                    "reading",
-                    &file,
-                    std::io::Error::new(std::io::ErrorKind::InvalidData, "no tree"),
-                )
-            })?;
+            let tree = tree_of(paths, app)?;
             Ok(AppMount::Overlay(mount::Overlay {
                 lower: store.tree_rootfs(&tree),
                 upper: paths.overlay_upper(&tree, &app.name),
@@ -377,11 +408,58 @@ fn mounts<P: Startable>(pod: &Pod<P>, store: &Store) -> Result<Vec<AppMount>, Ru
         .collect()
 }
 
-/// Enters the mount namespace that the pod gets from its supervisor, and mounts the apps' roots in there.
-fn isolate(mounts: &[AppMount]) -> Result<(), SysError> {
+fn tree_of(paths: &PodPaths, app: &RuntimeApp) -> Result<TreeId, SysError> {
+    let file = paths.app_tree_id(&app.name);
+    let text = std::fs::read_to_string(&file).map_err(SysError::on("reading", &file))?;
+    let broken = || std::io::Error::new(std::io::ErrorKind::InvalidData, "no tree");
+    text.trim().parse().map_err(|_| SysError::new("reading", &file, broken()))
+}
+
+/// Opens the volumes' sources while this process still has the host's view, and makes their mount points.
+fn open_volumes(paths: &PodPaths, manifest: &PodManifest) -> Result<Vec<Source>, RunError> {
+    // A pod in a service has no device policy of ours: an app must not make itself a node in a volume.
+    let devices = if paths.kernel_paths_open().exists() { DeviceNodes::Usable } else { DeviceNodes::Useless };
+    let sources = source::open(&volume::number(manifest)?.volumes, paths, devices)?;
+    source::make_points(&sources, &paths.stage1_root())?;
+    Ok(sources)
+}
+
+fn etc_roots(
+    paths: &PodPaths,
+    manifest: &PodManifest,
+    store: &Store,
+) -> Result<Vec<AppRootWriter>, SysError> {
+    let hostname = hostname(&paths.stage1_root())?;
+    let root = |app: &RuntimeApp| {
+        let image = store.tree_rootfs(&tree_of(paths, app)?);
+        etc::app_root(&app.name, &paths.app_root(&app.name), &image, &hostname)
+    };
+    manifest.apps.iter().map(root).collect()
+}
+
+fn plugin_dns(found: &NetworkDns) -> PluginDns {
+    let NetworkDns { network, dns } = found.clone();
+    let Dns { nameservers, domain, search, options } = dns;
+    let nameservers = nameservers.iter().map(ToString::to_string).collect();
+    PluginDns { network, nameservers, domain, search, options }
+}
+
+/// Looks in the mounted roots whether each volume can be where it is wanted.
+fn check_mounts(manifest: &PodManifest, sources: &[Source], roots: &[AppRootWriter]) -> Result<(), RunError> {
+    let volumes = volume::number(manifest)?;
+    for ((app, mounts), root) in manifest.apps.iter().zip(&volumes.mounts).zip(roots) {
+        let mounts = volume::resolve(&app.name, mounts, &volumes.volumes, &root.root)?;
+        source::check(&app.name, &mounts, sources, &root.root)?;
+    }
+    Ok(())
+}
+
+/// Enters the mount namespace that the pod gets from its supervisor, and mounts the apps' roots and volumes in there.
+fn isolate(mounts: &[AppMount], volumes: &[Source], paths: &PodPaths) -> Result<(), SysError> {
     mount::enter_own_namespace()?;
     mounts.iter().try_for_each(|mount| match mount {
         AppMount::Overlay(overlay) => mount::overlay(overlay),
         AppMount::OnItself(path) => mount::without_devices(path),
-    })
+    })?;
+    source::mount(volumes, &paths.stage1_root())
 }

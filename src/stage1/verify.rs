@@ -26,16 +26,41 @@ pub struct Asked {
     pub capabilities: u64,
     /// Whether set-id bits have no effect.
     pub no_new_privileges: bool,
-    /// Whether /proc/sys, /sys and /dev are read-only.
-    pub protected_paths: bool,
+    /// Which kernel file systems are read-only.
+    pub protected_paths: ProtectedPaths,
     /// Whether the app has a system call filter beside that of the pod.
     pub filtered: bool,
 }
 
+/// Kernel file systems that are read-only for an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProtectedPaths {
+    /// None: the user switched that off.
+    None,
+    /// /proc/sys, /sys and /dev.
+    All,
+    /// /proc/sys and /dev: what is at /sys is the app's own.
+    WithoutSys,
+}
+
+impl ProtectedPaths {
+    const EVERY: [Self; 3] = [Self::None, Self::All, Self::WithoutSys];
+
+    /// The word in the file, and the mount points.
+    fn row(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::None => ("0", &[]),
+            Self::All => ("1", &["/proc/sys", "/sys", "/dev"]),
+            Self::WithoutSys => ("2", &["/proc/sys", "/dev"]),
+        }
+    }
+}
+
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bits = [self.no_new_privileges, self.protected_paths, self.filtered].map(u8::from);
-        write!(f, "{} {:016x} {} {} {}", self.unit, self.capabilities, bits[0], bits[1], bits[2])
+        let bits = [self.no_new_privileges, self.filtered].map(u8::from);
+        let (paths, _) = self.protected_paths.row();
+        write!(f, "{} {:016x} {} {paths} {}", self.unit, self.capabilities, bits[0], bits[1])
     }
 }
 
@@ -60,7 +85,10 @@ impl FromStr for Asked {
             unit: unit.to_owned(),
             capabilities: u64::from_str_radix(capabilities, 16).map_err(|_| ParseAskedError)?,
             no_new_privileges: flag(bit)?,
-            protected_paths: flag(paths)?,
+            protected_paths: ProtectedPaths::EVERY
+                .into_iter()
+                .find(|value| value.row().0 == paths)
+                .ok_or(ParseAskedError)?,
             filtered: flag(filter)?,
         })
     }
@@ -140,11 +168,9 @@ fn compare(asked: &Asked, of_the_pod: Option<u32>, status: &str, mounts: &str) -
     if asked.filtered && of_the_pod.is_none_or(|filters| rights.filters <= filters) {
         excesses.push("its own system call filter is not on".into());
     }
-    if asked.protected_paths {
-        for point in ["/proc/sys", "/sys", "/dev"] {
-            if !is_read_only(mounts, point) {
-                excesses.push(format!("{point} is not read-only"));
-            }
+    for point in asked.protected_paths.row().1 {
+        if !is_read_only(mounts, point) {
+            excesses.push(format!("{point} is not read-only"));
         }
     }
     excesses
@@ -184,7 +210,7 @@ mod tests {
             unit: "web.service".into(),
             capabilities: 0xa804_25fb,
             no_new_privileges: false,
-            protected_paths: true,
+            protected_paths: ProtectedPaths::All,
             filtered: true,
         }
     }
@@ -196,14 +222,15 @@ mod tests {
             Asked {
                 capabilities: u64::MAX,
                 no_new_privileges: true,
-                protected_paths: false,
+                protected_paths: ProtectedPaths::None,
                 filtered: false,
                 ..asked()
             },
+            Asked { protected_paths: ProtectedPaths::WithoutSys, ..asked() },
         ] {
             assert_eq!(asked.to_string().parse(), Ok(asked));
         }
-        for line in ["", "web.service", "web.service x 0 1", "web.service 0 2 1 1", "web.service 0 1 1"] {
+        for line in ["", "web.service", "web.service x 0 1", "web.service 0 2 1 1", "web.service 0 1 3 1"] {
             assert_eq!(line.parse::<Asked>(), Err(ParseAskedError), "{line:?}");
         }
     }
@@ -227,6 +254,8 @@ mod tests {
         ] {
             assert_eq!(compare(&asked(), Some(3), &status, &mounts), [expected]);
         }
+        let own_sys = Asked { protected_paths: ProtectedPaths::WithoutSys, ..asked() };
+        assert_eq!(compare(&own_sys, Some(1), STATUS, &MOUNTS.replace("/sys ro -", "/sys rw -")), none);
         let strict = Asked { no_new_privileges: true, ..asked() };
         assert_eq!(
             compare(&strict, Some(3), STATUS, MOUNTS),

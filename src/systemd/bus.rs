@@ -134,12 +134,51 @@ pub struct ScopeRequest {
 }
 
 /// Which device nodes the processes of a scope may open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Devices {
-    /// null, zero, full, random, urandom, tty, pseudo terminals, tun and fuse, as nspawn's own scopes have it.
-    Usual,
+    /// null, zero, full, random, urandom, tty, pseudo terminals, tun and fuse, as nspawn's own scopes have it, and these.
+    UsualAnd(Vec<AllowedDevice>),
     /// All.
     Any,
+}
+
+/// A device node that may be opened, but not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AllowedDevice {
+    /// Which of the two tables of devices.
+    pub kind: DeviceKind,
+    /// Its driver.
+    pub major: u32,
+    /// Which of the driver's.
+    pub minor: u32,
+    /// Whether it may be written to.
+    pub writable: bool,
+}
+
+/// The two kinds of device nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// Without structure.
+    Character,
+    /// In blocks.
+    Block,
+}
+
+impl AllowedDevice {
+    /// Tells whether both are the same device, whatever may be done with it.
+    pub fn is_same_device(&self, other: &Self) -> bool {
+        (self.kind, self.major, self.minor) == (other.kind, other.major, other.minor)
+    }
+
+    /// The form that systemd reads without looking for the node (systemd.resource-control(5), `DeviceAllow=`).
+    fn rule(&self) -> (String, &'static str) {
+        let kind = match self.kind {
+            DeviceKind::Character => "char",
+            DeviceKind::Block => "block",
+        };
+        let path = format!("/dev/{kind}/{}:{}", self.major, self.minor);
+        (path, if self.writable { "rw" } else { "r" })
+    }
 }
 
 /// Whether machined will know the pod.
@@ -267,11 +306,14 @@ impl SystemBus {
             ("KillSignal", STOP_SIGNAL.into()),
             ("TimeoutStopUSec", STOP_TIMEOUT_USEC.into()),
         ];
-        match scope.devices {
-            Devices::Usual => {
-                let allowed = [("char-pts", "rw"), ("/dev/net/tun", "rwm"), ("/dev/fuse", "rwm")];
+        let rules: Vec<(String, &str)>;
+        match &scope.devices {
+            Devices::UsualAnd(more) => {
+                rules = more.iter().map(AllowedDevice::rule).collect();
+                let usual = [("char-pts", "rw"), ("/dev/net/tun", "rwm"), ("/dev/fuse", "rwm")];
+                let more = rules.iter().map(|(path, access)| (path.as_str(), *access));
                 properties.push(("DevicePolicy", "closed".into()));
-                properties.push(("DeviceAllow", allowed.to_vec().into()));
+                properties.push(("DeviceAllow", usual.into_iter().chain(more).collect::<Vec<_>>().into()));
             }
             Devices::Any => {}
         }

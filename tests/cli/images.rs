@@ -58,7 +58,19 @@ fn a_bad_flag_before_the_images_gives_the_usage() {
             "--volume=a,kind=host,source=x a",
             "invalid argument \"a,kind=host,source=x\" for --volume=a,kind=host,source=x: \
              invalid value in --volume flag \"a,kind=host,source=x\": \
-             source for host volume must be absolute path",
+             source for host volume must be absolute path; a volume looks like NAME,kind=host,source=/PATH,readOnly=true \
+             or NAME,kind=empty,mode=0755",
+        ),
+        (
+            "--volume=data,kind=host a",
+            "invalid argument \"data,kind=host\" for --volume=data,kind=host: \
+             invalid value in --volume flag \"data,kind=host\": source for host volume cannot be empty; \
+             a volume looks like NAME,kind=host,source=/PATH,readOnly=true or NAME,kind=empty,mode=0755",
+        ),
+        (
+            "--volume=data,kind=empty,source=/x a",
+            "invalid argument \"data,kind=empty,source=/x\" for --volume=data,kind=empty,source=/x: \
+             invalid value in --volume flag \"data,kind=empty,source=/x\": source for empty volume must be empty",
         ),
         (
             "--stage1-path=a --stage1-url=b c",
@@ -71,6 +83,35 @@ fn a_bad_flag_before_the_images_gives_the_usage() {
         ),
     ] {
         world.run(&format!("run {line}")).expect(254, "", &format!("Error: {error}\n{}", usage(RUN)));
+    }
+}
+
+#[test]
+fn a_mount_without_a_volume_or_a_target_is_told() {
+    let world = World::new();
+    let volume = "--volume=data,kind=empty";
+    for (line, error) in [
+        (
+            format!("{volume} a --mount=volume=logs,target=/l"),
+            "dangling mount point \"/l\": volume \"logs\" not found\n\
+             COMMAND: hint: define it with --volume logs,kind=host,source=/PATH",
+        ),
+        (
+            "--mount=volume=logs,target=/l a".to_owned(),
+            "dangling mount point \"/l\": volume \"logs\" not found\n\
+             COMMAND: hint: define it with --volume logs,kind=host,source=/PATH",
+        ),
+        (
+            format!("{volume} a --mount=volume=data"),
+            "invalid argument \"volume=data\" for --mount=volume=data: target must be set; \
+             a mount looks like volume=NAME,target=PATH",
+        ),
+    ] {
+        for command in ["run", "prepare"] {
+            let error = error.replace("COMMAND", command);
+            let expected = format!("{command}: error parsing app image arguments: {error}\n");
+            world.run(&format!("{command} {line}")).expect(254, "", &expected);
+        }
     }
 }
 

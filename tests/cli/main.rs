@@ -4,8 +4,8 @@
 
 mod acbuild;
 mod acbuild_files;
-mod config;
 mod acbuild_wants;
+mod config;
 mod dependencies;
 mod frame;
 mod help;

@@ -84,6 +84,24 @@ impl Aci {
         self
     }
 
+    /// Adds a directory that belongs to a user and a group.
+    pub(crate) fn directory_of(mut self, path: &str, mode: u32, (uid, gid): (u64, u64)) -> Self {
+        let mut member = Member::new(format!("rootfs{path}"), b'5');
+        member.mode = mode;
+        member.uid = super::tar::octal(uid, 8);
+        member.gid = super::tar::octal(gid, 8);
+        self.files.push(member);
+        self
+    }
+
+    /// Adds a symbolic link.
+    pub(crate) fn link(mut self, path: &str, target: &str) -> Self {
+        let mut member = Member::new(format!("rootfs{path}"), b'2');
+        member.link = target.into();
+        self.files.push(member);
+        self
+    }
+
     /// Adds a program of this machine and the libraries that ldd(1) names for it.
     pub(crate) fn host_program(mut self, program: &str) -> Self {
         let libraries = Run::new("ldd").arg(program).stdout();

@@ -93,18 +93,20 @@ impl VolumeError {
     /// What a valid flag looks like.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownMountKey { .. } | Self::MountName { .. } => {
+            Self::UnknownMountKey { .. } | Self::MountName { .. } | Self::Missing { .. } => {
                 Some("a mount looks like volume=NAME,target=PATH".into())
             }
-            Self::UnknownVolumeKey { .. } | Self::Kind | Self::NoValue { .. } | Self::Name { .. } => Some(
+            Self::UnknownVolumeKey { .. }
+            | Self::Kind
+            | Self::NoValue { .. }
+            | Self::Name { .. }
+            | Self::HostSourceEmpty
+            | Self::HostSourceRelative => Some(
                 "a volume looks like NAME,kind=host,source=/PATH,readOnly=true or NAME,kind=empty,mode=0755"
                     .into(),
             ),
             Self::Twice { .. }
             | Self::Value { .. }
-            | Self::Missing { .. }
-            | Self::HostSourceEmpty
-            | Self::HostSourceRelative
             | Self::HostCannotSet { .. }
             | Self::EmptySource
             | Self::Nul { .. } => None,

@@ -1,6 +1,7 @@
 //! The commands about pods, and what they share: which pod is meant, how one is shown.
 
 pub mod cat_manifest;
+pub mod dns;
 pub mod enter;
 pub mod export;
 pub mod gc;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::dns;
 use super::wishes::{self, Wishes};
 use crate::appc::pod_uuid::PodUuid;
 use crate::cli::pod_flags::RunFlags;
@@ -17,7 +18,7 @@ use crate::pod::run::{self, Host, Starting};
 pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
     let _interrupts = interrupt::Watch::start();
     let (images, policy) = args.check()?;
-    let start = wishes::start_request(&args.start, &images.for_all, ctx);
+    let mut start = wishes::start_request(&args.start, &images.for_all, ctx);
     let network = wishes::network(&args.start, ctx)?;
     let host = Host::check().map_err(|error| CliError::new("cannot run a pod here").because(error))?;
     let store =
@@ -34,6 +35,7 @@ pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
         .map_err(|error| CliError::new("error setting up stage0").because(error))?
         .iter()
         .for_each(output::message);
+    start.etc = dns::request(&args.start.dns)?;
     let starting = Starting { network, pod, store: &store };
     Err(wishes::not_started(run::start(host, starting, &start, |text| output::message(text))))
 }

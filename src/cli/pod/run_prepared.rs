@@ -1,6 +1,6 @@
 //! `rkt run-prepared` (spec cli.md 1.2.3).
 
-use super::wishes;
+use super::{dns, wishes};
 use crate::cli::image_args::AppFlags;
 use crate::cli::pod_flags::RunPreparedFlags;
 use crate::cli::{CliError, Context, Exit, output};
@@ -17,11 +17,12 @@ pub fn run(args: RunPreparedFlags, ctx: &Context) -> Result<Exit, CliError> {
     let pods = PodsDir::new(ctx.data_dir());
     let uuid = observe::resolve(&pods, &args.uuid)
         .map_err(|error| CliError::new("problem retrieving pod").because(error))?;
-    let start = wishes::start_request(&args.start, &AppFlags::default(), ctx);
+    let mut start = wishes::start_request(&args.start, &AppFlags::default(), ctx);
     let network = wishes::network(&args.start, ctx)?;
     let host = Host::check().map_err(|error| CliError::new("cannot run a pod here").because(error))?;
     let held = pods.hold_prepared(uuid).map_err(|error| CliError::new("cannot get pod").because(error))?;
     let Some(pod) = held else { return Err(CliError::new(format!("pod \"{uuid}\" is not prepared"))) };
+    start.etc = dns::request(&args.start.dns)?;
     let store = Store::look(ctx.data_dir());
     let network = Setup::begin(&network, &pods, &pod).map_err(|error| wishes::no_network().because(error))?;
     let starting = Starting { network, pod, store: &store };

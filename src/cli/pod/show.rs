@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::cli::format::{nanoseconds, timestamp};
 use crate::net::record::Entry;
-use crate::pod::observe::{Observed, ObservedApp, State};
+use crate::pod::observe::{Observed, ObservedApp, ObservedMount, State};
 
 /// A pod in JSON.
 #[derive(Debug, Serialize)]
@@ -74,10 +74,21 @@ struct AppJson {
     image_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     image_signer: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mounts: Vec<MountJson>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     user_annotations: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     user_labels: BTreeMap<String, String>,
+}
+
+/// A volume of an app in JSON.
+#[derive(Debug, Serialize)]
+struct MountJson {
+    name: String,
+    container_path: String,
+    host_path: String,
+    read_only: bool,
 }
 
 impl PodJson {
@@ -115,7 +126,17 @@ fn app_json(pod: &Observed, app: &ObservedApp) -> AppJson {
         exit_code: app.end.map(|end| end.exit_code),
         image_id: app.image_id.to_string(),
         image_signer: app.image_signer.clone(),
+        mounts: app.mounts.iter().map(mount_json).collect(),
         user_annotations: app.user_annotations.iter().cloned().collect(),
         user_labels: app.user_labels.iter().cloned().collect(),
+    }
+}
+
+fn mount_json(mount: &ObservedMount) -> MountJson {
+    MountJson {
+        name: mount.name.to_string(),
+        container_path: mount.container_path.to_string_lossy().into_owned(),
+        host_path: mount.host_path.to_string_lossy().into_owned(),
+        read_only: mount.read_only,
     }
 }

@@ -15,9 +15,11 @@ use crate::net::config::{self, Wanted};
 use crate::net::plugin::Search;
 use crate::os::SysError;
 use crate::pod::app::{AppRequest, Capabilities, PodEnvironment, Seccomp};
+use crate::pod::etc::EtcRequest;
 use crate::pod::network::Network;
 use crate::pod::prepare::{PodRequest, Restrictions, Roots};
 use crate::pod::run::{PodLimits, RunError, StartRequest};
+use crate::pod::volume::source::SourceError;
 use crate::stage1::plan::{HostName, KernelPaths};
 
 /// What `run` and `prepare` have in common.
@@ -53,6 +55,8 @@ impl Wishes<'_> {
             restrictions: restrictions(ctx),
             hostname: self.hostname.clone(),
             ports: self.flags.ports.iter().map(exposed).collect(),
+            volumes: self.flags.volumes.clone(),
+            mounts: images.for_all.mounts.clone(),
         })
     }
 
@@ -144,6 +148,7 @@ fn app_request(
         annotations: flags.annotations.clone(),
         user_annotations: map(&flags.user_annotations),
         user_labels: map(&flags.user_labels),
+        mounts: flags.mounts.clone(),
     })
 }
 
@@ -175,6 +180,7 @@ pub fn start_request(flags: &StartFlags, for_all: &AppFlags, ctx: &Context) -> S
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     StartRequest {
         hostname: flags.hostname.clone(),
+        etc: EtcRequest::default(),
         limits: PodLimits {
             memory_max: for_all.memory.as_ref().map(Quantity::units),
             cpu_millicores: for_all.cpu.as_ref().map(|cpu| cores(cpu).milli()),
@@ -213,7 +219,12 @@ pub fn no_network() -> CliError {
 
 /// The failure to start a pod.
 pub fn not_started(error: RunError) -> CliError {
+    /// Of a volume whose source is not there (spec pods.md 3.7.1).
+    const MISSING_SOURCE: u8 = 1;
     match error {
+        RunError::Source(error @ SourceError::Missing { .. }) => {
+            CliError::new("error starting the pod").because(error).exit_code(MISSING_SOURCE)
+        }
         RunError::Network(error) => no_network().because(error),
         other => CliError::new("error starting the pod").because(other),
     }

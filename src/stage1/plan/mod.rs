@@ -15,6 +15,7 @@ use crate::appc::capability::CapabilitySet;
 use crate::appc::isolator::filter::Filter;
 use crate::appc::name::AcName;
 use crate::appc::pod_uuid::PodUuid;
+use crate::os::mount::detached::Access;
 use crate::stage1::verify::ASKED;
 use crate::systemd::unit::environment::{EnvironmentError, EnvironmentFile};
 
@@ -130,6 +131,24 @@ pub struct AppSpec {
     pub read_only_root: bool,
     /// Whether the app reports its readiness itself (sd_notify(3)).
     pub notifies: bool,
+    /// The volumes that it sees, no path twice.
+    pub mounts: Vec<AppMount>,
+}
+
+/// A volume at a path of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppMount {
+    /// The volume's number in the pod, see [`volume_point`].
+    pub volume: usize,
+    /// Absolute path in the app's root, in which nothing is a link.
+    pub target: String,
+    /// Whether the app may write there.
+    pub access: Access,
+}
+
+/// Where the pod's systemd finds the volume of this number, relative to its root.
+pub fn volume_point(number: usize) -> String {
+    format!("{}/{number}", skeleton::VOLUMES_DIR)
 }
 
 /// A file of the pod's root.

@@ -9,6 +9,8 @@ use crate::stage1::status::STATUS_DIR;
 
 /// Where the environments of apps are, one file an app.
 pub(super) const ENV_DIR: &str = "rkt/env";
+/// Where volumes are mounted, by their numbers.
+pub(super) const VOLUMES_DIR: &str = "rkt/volumes";
 /// The place of systemd's generators, where nothing is: for an empty directory systemd would fork all the same.
 pub(super) const NO_GENERATORS: &str = "/rkt/no-generators";
 /// The bus configuration: root only.
@@ -87,6 +89,9 @@ pub(super) fn entries(pod: &PodSpec) -> Vec<Entry> {
     entries.push(Entry::directory("var/tmp", 0o1777));
     entries.push(Entry::directory(ENV_DIR, 0o700));
     entries.push(Entry::directory(journal, 0o755));
+    if pod.apps.iter().any(|app| !app.mounts.is_empty()) {
+        entries.push(Entry::directory(VOLUMES_DIR, 0o755));
+    }
     for link in ["bin", "lib", "lib64", "sbin"] {
         entries.push(Entry::link(link, format!("usr/{link}")));
     }

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use super::nspawn::{Filtering, Registration, Start, program, sample};
-use super::{AppSpec, EntryKind, HostName, KernelPaths, PodSpec, entries};
+use super::{AppMount, AppSpec, EntryKind, HostName, KernelPaths, PodSpec, entries};
 use crate::appc::capability::{Capability, CapabilitySet};
 use crate::appc::isolator::filter::{Filter, filtering};
 use crate::appc::isolator::{Isolator, SeccompSet};
 use crate::golden::assert_golden;
+use crate::os::mount::detached::Access;
 
 const UUID: &str = "6e1f0c9a-52d4-4b38-a1e0-93cf4d2688b7";
 
@@ -31,6 +32,7 @@ fn app(name: &str) -> AppSpec {
         oom_score_adjust: None,
         read_only_root: false,
         notifies: false,
+        mounts: vec![],
     }
 }
 
@@ -88,6 +90,11 @@ fn a_pod_of_two_apps_with_every_setting() {
         oom_score_adjust: Some(-5),
         read_only_root: true,
         notifies: true,
+        mounts: vec![
+            mount(0, "/data", Access::ReadWrite),
+            mount(1, "/etc/my app:50%", Access::ReadOnly),
+            mount(2, "/dev/shm", Access::ReadWrite),
+        ],
         ..app("dbus")
     };
     let open = AppSpec { capabilities: None, filter: None, ..app("rkt-web") };
@@ -96,12 +103,35 @@ fn a_pod_of_two_apps_with_every_setting() {
     assert_golden("pod/two-apps.txt", &shown(&pod));
 }
 
+fn mount(volume: usize, target: &str, access: Access) -> AppMount {
+    AppMount { volume, target: target.into(), access }
+}
+
+#[test]
+fn an_app_with_a_volume_at_or_below_sys_has_no_sys_of_the_kernel() {
+    for target in ["/sys", "/sys/fs/cgroup"] {
+        let app = AppSpec { mounts: vec![mount(0, target, Access::ReadWrite)], ..app("hello") };
+        let entries = entries(&pod(vec![app])).unwrap();
+        let text_of = |path: &str| {
+            let entry = entries.iter().find(|entry| entry.path == Path::new(path)).unwrap();
+            let EntryKind::File(text, _) = &entry.kind else { panic!("{path} is a file") };
+            text.clone()
+        };
+        let shown = text_of("etc/systemd/system/hello.service") + "\n" + &text_of("rkt/asked");
+        assert_golden(&format!("pod/volume{}.txt", target.replace('/', "-")), &shown);
+    }
+}
+
 #[test]
 fn a_value_that_systemd_can_not_carry_is_refused_with_the_app_and_the_setting() {
     for (change, expected) in [
         (
             (|app: &mut AppSpec| app.working_directory = "/a\nb".into()) as fn(&mut AppSpec),
             r#"app hello: path "/a\nb" contains the control character '\n'"#,
+        ),
+        (
+            |app| app.mounts = vec![mount(0, "/a\"b", Access::ReadWrite)],
+            r#"app hello: path of a bind mount "/a\"b" contains '"'"#,
         ),
         (|app| app.user = 65535, "app hello: ID \"65535\" is no valid user or group ID"),
         (

@@ -1,12 +1,14 @@
 //! The units of one app: itself, and the marks of how it ended.
 
 use super::{
-    UnitPlanError, app_unit_name, bare, dev_log_socket, failed_name, journal_socket, mark_unit, ok_name,
+    Sys, UnitPlanError, app_unit_name, bare, dev_log_socket, failed_name, journal_socket, mark_unit, ok_name,
+    sys,
 };
 use crate::appc::capability as appc;
 use crate::appc::isolator::filter::{Filter, Rule};
+use crate::os::mount::detached::Access;
 use crate::stage1::inside::{FAILED, PROGRAM};
-use crate::stage1::plan::{AppSpec, KernelPaths, PodSpec, skeleton};
+use crate::stage1::plan::{AppSpec, KernelPaths, PodSpec, skeleton, volume_point};
 use crate::stage1::status::STATUS_DIR;
 use crate::systemd::unit::exec::{Argument, Exec};
 use crate::systemd::unit::name::{CapabilitySet, SystemCallFilter, VariableNames};
@@ -127,12 +129,9 @@ pub(super) fn sandbox(pod: &PodSpec, app: &AppSpec) -> Result<Vec<Setting>, Valu
     let root = format!("/opt/stage2/{}/rootfs", app.name);
     let path = UnitPath::new;
     let bound = |text: &str| path(text).and_then(BindPath::new);
-    let run = Bind::new(bound(&format!("{root}/run"))?, bound("/run")?);
     let mut settings = vec![
         Setting::RootDirectory(path(&root)?),
         Setting::MountAPIVFS(true),
-        // MountAPIVFS would hide the image's /run, and on 252 leave /dev/log dangling.
-        if app.read_only_root { Setting::BindReadOnlyPaths(run) } else { Setting::BindPaths(run) },
         Setting::BindReadOnlyPaths(Bind::same(bound("/run/systemd/journal")?)),
     ];
     if let Some(capabilities) = app.capabilities {
@@ -152,18 +151,19 @@ pub(super) fn sandbox(pod: &PodSpec, app: &AppSpec) -> Result<Vec<Setting>, Valu
     if app.no_new_privileges {
         settings.push(Setting::NoNewPrivileges(true));
     }
+    settings.extend(volumes(app)?);
     if pod.kernel_paths == KernelPaths::Protected {
         settings.extend([
-            Setting::ProtectControlGroups(true),
-            Setting::InaccessiblePaths(hidden_paths()?),
-            Setting::ReadOnlyPaths(read_only_paths()?),
-            Setting::ReadWritePaths(
-                [path("/dev/shm")?, path("/dev/pts")?, path("/dev/mqueue")?].into_iter().collect(),
-            ),
+            Setting::InaccessiblePaths(hidden_paths(app)?),
+            Setting::ReadOnlyPaths(read_only_paths(app)?),
+            Setting::ReadWritePaths(writable(app, &["/dev/shm", "/dev/pts", "/dev/mqueue"])?),
         ]);
+        if sys(app) == Sys::Kernel {
+            settings.push(Setting::ProtectControlGroups(true));
+        }
     }
     if app.read_only_root {
-        settings.extend(read_only_root(pod.kernel_paths)?);
+        settings.extend(read_only_root(app, pod.kernel_paths)?);
     }
     Ok(settings)
 }
@@ -188,16 +188,52 @@ fn system_calls(filter: &Filter, kernel_paths: KernelPaths) -> Result<Vec<Settin
     Ok(settings)
 }
 
+/// Paths that stay as they are; of a volume among them its own setting speaks.
+fn writable(app: &AppSpec, paths: &[&str]) -> Result<RootPaths, ValueError> {
+    let free = paths.iter().filter(|path| !is_a_volume(app, path));
+    free.map(|path| Ok((IfMissing::Fail, UnitPath::new(path)?))).collect()
+}
+
+fn is_a_volume(app: &AppSpec, path: &str) -> bool {
+    app.mounts.iter().any(|mount| mount.target == path)
+}
+
+/// The volumes of an app, and of the image's own directories those that systemd would hide.
+fn volumes(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
+    let bound = |text: &str| UnitPath::new(text).and_then(BindPath::new);
+    let own = |path: &str| {
+        let bind = Bind::new(bound(&format!("/opt/stage2/{}/rootfs{path}", app.name))?, bound(path)?);
+        let read_only = app.read_only_root;
+        Ok(if read_only { Setting::BindReadOnlyPaths(bind) } else { Setting::BindPaths(bind) })
+    };
+    let mut settings = Vec::new();
+    if !is_a_volume(app, "/run") {
+        // MountAPIVFS would hide the image's /run, and on 252 leave /dev/log dangling.
+        settings.push(own("/run")?);
+    }
+    if sys(app) == Sys::Image {
+        // The kernel's /sys is left out where a volume is below it (spec pods.md 3.7).
+        settings.push(own("/sys")?);
+    }
+    for mount in &app.mounts {
+        let bind = Bind::new(bound(&format!("/{}", volume_point(mount.volume)))?, bound(&mount.target)?);
+        settings.push(match mount.access {
+            Access::ReadOnly => Setting::BindReadOnlyPaths(bind),
+            Access::ReadWrite => Setting::BindPaths(bind),
+        });
+    }
+    Ok(settings)
+}
+
 /// The kernel's file systems below it stay as they are; other mounts that are to be writable are the caller's to name.
-fn read_only_root(kernel_paths: KernelPaths) -> Result<[Setting; 2], ValueError> {
+fn read_only_root(app: &AppSpec, kernel_paths: KernelPaths) -> Result<[Setting; 2], ValueError> {
     let kernel: &[&str] = match kernel_paths {
         KernelPaths::Protected => &["/proc", "/dev/shm", "/dev/pts", "/dev/mqueue"],
         KernelPaths::Open => &["/proc", "/sys", "/dev"],
     };
-    let writable = kernel.iter().map(|path| UnitPath::new(path)).collect::<Result<Vec<_>, _>>()?;
     Ok([
         Setting::ReadOnlyPaths([UnitPath::new("/")?].into_iter().collect()),
-        Setting::ReadWritePaths(writable.into_iter().collect()),
+        Setting::ReadWritePaths(writable(app, kernel)?),
     ])
 }
 
@@ -205,7 +241,7 @@ fn read_only_root(kernel_paths: KernelPaths) -> Result<[Setting; 2], ValueError>
 ///
 /// They are what `ProtectKernelTunables=` and, with [`hidden_paths`], `ProtectKernelLogs=` protect (systemd.exec(5)). These
 /// would put five more filters of system calls on the app, which take time and hide whether its own one is there.
-fn read_only_paths() -> Result<RootPaths, ValueError> {
+fn read_only_paths(app: &AppSpec) -> Result<RootPaths, ValueError> {
     const KERNEL: [&str; 13] = [
         "/proc/acpi",
         "/proc/apm",
@@ -223,11 +259,16 @@ fn read_only_paths() -> Result<RootPaths, ValueError> {
     ];
     // The one file system of an app on which a device node that it makes could be opened.
     let devices = std::iter::once(Ok((IfMissing::Fail, UnitPath::new("/dev")?)));
-    devices.chain(KERNEL.into_iter().map(|path| Ok((IfMissing::Skip, UnitPath::new(path)?)))).collect()
+    let of_the_kernel = |path: &&str| sys(app) == Sys::Kernel || !path.starts_with("/sys");
+    devices
+        .chain(
+            KERNEL.into_iter().filter(of_the_kernel).map(|path| Ok((IfMissing::Skip, UnitPath::new(path)?))),
+        )
+        .collect()
 }
 
 /// What no app has a use for (spec pods.md 3.9); what this kernel has not is left out.
-fn hidden_paths() -> Result<RootPaths, ValueError> {
+fn hidden_paths(app: &AppSpec) -> Result<RootPaths, ValueError> {
     const HIDDEN: [&str; 12] = [
         "/dev/kmsg",
         "/proc/config.gz",
@@ -242,7 +283,9 @@ fn hidden_paths() -> Result<RootPaths, ValueError> {
         "/sys/module",
         "/sys/power",
     ];
-    HIDDEN.into_iter().map(|path| Ok((IfMissing::Skip, UnitPath::new(path)?))).collect()
+    let of_the_kernel = |path: &&str| sys(app) == Sys::Kernel || !path.starts_with("/sys");
+    let hidden = HIDDEN.into_iter().filter(of_the_kernel).filter(|path| !is_a_volume(app, path));
+    hidden.map(|path| Ok((IfMissing::Skip, UnitPath::new(path)?))).collect()
 }
 
 /// The mark of an app that ended well: systemd makes the FIFO itself, nothing is forked.

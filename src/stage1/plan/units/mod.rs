@@ -8,12 +8,13 @@ mod app;
 mod enter;
 mod own;
 
+use std::path::Path;
+
 pub use self::enter::{enter_drop_in, enter_template, leash_template};
-use super::KernelPaths;
-use super::PodSpec;
+use super::{AppSpec, KernelPaths, PodSpec};
 use crate::appc::name::AcName;
 use crate::stage1::status::STATUS_DIR;
-use crate::stage1::verify::Asked;
+use crate::stage1::verify::{Asked, ProtectedPaths};
 use crate::systemd::unit::path::{ListenPath, UnitPath};
 use crate::systemd::unit::value::Mode;
 use crate::systemd::unit::{Setting, Unit, UnitError, ValueError};
@@ -73,6 +74,28 @@ pub fn app_unit_name(app: &AcName) -> Result<UnitName, UnitNameError> {
     UnitName::service(&if reserved { format!("app-{name}") } else { name.to_owned() })
 }
 
+/// What an app has at /sys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sys {
+    /// The kernel's file system.
+    Kernel,
+    /// The image's directory, below which a volume is.
+    Image,
+    /// A volume.
+    Volume,
+}
+
+fn sys(app: &AppSpec) -> Sys {
+    let below = |target: &str| Path::new(target).starts_with("/sys");
+    if app.mounts.iter().any(|mount| mount.target == "/sys") {
+        Sys::Volume
+    } else if app.mounts.iter().any(|mount| below(&mount.target)) {
+        Sys::Image
+    } else {
+        Sys::Kernel
+    }
+}
+
 /// What [`crate::stage1::verify`] compares the apps with, a line each.
 pub(super) fn asked(pod: &PodSpec) -> Result<String, UnitNameError> {
     let mut text = String::new();
@@ -82,7 +105,11 @@ pub(super) fn asked(pod: &PodSpec) -> Result<String, UnitNameError> {
             capabilities: app.capabilities.map_or(u64::MAX, |set| set.bits()),
             no_new_privileges: app.no_new_privileges,
             filtered: app.filter.is_some(),
-            protected_paths: pod.kernel_paths == KernelPaths::Protected,
+            protected_paths: match (pod.kernel_paths, sys(app)) {
+                (KernelPaths::Open, _) => ProtectedPaths::None,
+                (KernelPaths::Protected, Sys::Kernel) => ProtectedPaths::All,
+                (KernelPaths::Protected, Sys::Image | Sys::Volume) => ProtectedPaths::WithoutSys,
+            },
         };
         text.push_str(&format!("{asked}\n"));
     }

@@ -13,6 +13,7 @@ pub mod digest;
 pub mod extract;
 pub mod fetch;
 pub mod oci;
+pub mod http;
 pub mod reference;
 pub mod store;
 pub mod stream;

@@ -12,6 +12,7 @@ pub(crate) mod aci;
 pub(crate) mod keys;
 pub(crate) mod probe;
 pub(crate) mod run;
+pub(crate) mod server;
 #[allow(
     unreachable_pub,
     missing_docs,

@@ -15,15 +15,15 @@ const SHORT_DIGITS: usize = 32;
 pub fn run(args: FetchCommandFlags, ctx: &Context) -> Result<Exit, CliError> {
     let (parsed, policy) = args.check()?;
     let store = Store::open(ctx.data_dir()).map_err(cannot_open)?;
-    let mut ids = Vec::new();
+    let mut all = Vec::new();
     for image in &parsed.images {
         let named = Named { text: &image.image, signature: image.flags.signature.as_deref(), policy };
-        let id = image_alone(&named, &store, ctx)?;
-        let digits = if args.full { id.key() } else { &id.key()[..SHORT_DIGITS] };
+        let found = image_alone(&named, &store, ctx)?;
+        let digits = if args.full { found.id.key() } else { &found.id.key()[..SHORT_DIGITS] };
         output::line(format_args!("sha512-{digits}"));
-        ids.push(id);
+        all.push(found);
     }
     // One image of the command line may be below another.
-    ids.iter().try_for_each(|id| find_dependencies(&store, id))?;
+    all.iter().try_for_each(|found| find_dependencies(found, &store, ctx))?;
     Ok(Exit::SUCCESS)
 }

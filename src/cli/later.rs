@@ -23,7 +23,6 @@ const COMMANDS: &[(&[&str], Option<&str>, &str)] = &[
     (&["app"], Some("RKT_EXPERIMENT_APP"), "Operate on the apps of a running pod"),
     (&["attach"], Some("RKT_EXPERIMENT_ATTACH"), "Attach to an app running within a pod"),
     (&["metadata-service"], None, "Run the metadata service"),
-    (&["trust"], None, "Trust a key for image verification"),
 ];
 
 /// Flags of commands that exist.

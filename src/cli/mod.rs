@@ -18,10 +18,12 @@ pub mod image_args;
 pub mod inside;
 pub mod later;
 pub mod logging;
+mod network;
 pub mod output;
 pub mod pod;
 pub mod pod_flags;
 mod progress;
+pub mod trust;
 pub mod version;
 pub mod words;
 
@@ -78,6 +80,7 @@ enum RktCommand {
     Rm(pod::rm::Args),
     Status(pod::status::Args),
     Stop(pod::stop::Args),
+    Trust(trust::Args),
     Version(version::Args),
 }
 
@@ -99,6 +102,7 @@ impl RktCommand {
             Self::RunPrepared(args) => pod::run_prepared::run(args, ctx),
             Self::Status(args) => pod::status::run(args, ctx),
             Self::Stop(args) => pod::stop::run(args, ctx),
+            Self::Trust(args) => trust::run(&args, ctx),
             Self::Version(args) => version::run(args, ctx),
             Self::Help { .. } => unreachable!("help is given before arguments are parsed"),
         }

@@ -47,10 +47,11 @@ pub fn message(text: impl Display) {
     stderr(&prefixed(&text.to_string()));
 }
 
-/// Writes a message to stderr as [`message`] does, with another word in front (spec cli.md 1.1.3).
+/// Writes a message to stderr as [`message`] does, with another word in front of its first line (spec cli.md 1.1.3).
 pub fn message_of(prefix: &str, text: impl Display) {
-    let lines = text.to_string();
-    stderr(&lines.split('\n').map(|line| format!("{prefix}: {}\n", visible(line))).collect::<String>());
+    let text = text.to_string();
+    let lines: Vec<_> = text.split('\n').map(visible).collect();
+    stderr(&format!("{prefix}: {}\n", lines.join("\n")));
 }
 
 /// Puts the name of the command in front of each line.
@@ -60,7 +61,7 @@ pub(super) fn prefixed(text: &str) -> String {
 }
 
 /// Shows control characters as what they are, so that no word of an image speaks to the terminal.
-fn visible(text: &str) -> Cow<'_, str> {
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(|c: char| c.is_control() && c != '\t') {
         return Cow::Borrowed(text);
     }

@@ -58,13 +58,18 @@ fn clear(bar: Option<Bar>) {
 
 fn new_bar(work: &Work, total: u64) -> ProgressBar {
     let message = match work {
+        Work::Download { what } => format!("Downloading {what}:"),
         // A name may hold what a terminal would obey.
         Work::Import { name } => {
             format!("Importing {}:", name.chars().filter(|c| !c.is_control()).collect::<String>())
         }
     };
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes}");
+    let length = (total > 0).then_some(total);
+    let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
+    let style = match length {
+        Some(_) => ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes}"),
+        None => ProgressStyle::with_template("{msg} {bytes} of an unknown total size"),
+    };
     bar.with_style(style.expect("the template is fixed and valid").progress_chars("=> "))
         .with_message(message)
 }

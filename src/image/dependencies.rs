@@ -57,9 +57,9 @@ pub enum DependencyError {
 impl Hint for DependencyError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Missing { dependency, .. } => Some(format!(
-                "fetch {dependency} first: this version gets it from a file, not yet by its name"
-            )),
+            Self::Missing { dependency, .. } => {
+                Some(format!("fetch {dependency} first, by its name or from a file"))
+            }
             Self::Other { .. } | Self::Loop { .. } | Self::TooDeep(_) | Self::TooMany(_) => None,
         }
     }

@@ -31,12 +31,12 @@ fn a_dependency_that_is_missing_is_named_with_the_way_out() {
     write(&world, "top", &["base"]);
     write(&world, "base", &[]);
     let missing = "image example.com/top depends on example.com/base, which is not in the store\n";
-    let hint = "hint: fetch example.com/base first: this version gets it from a file, not yet by its name\n";
-    let ended = world.run(&format!("{FETCH} top.aci"));
+    let hint = "hint: fetch example.com/base first, by its name or from a file\n";
+    let ended = world.run(&format!("{FETCH} --pull-policy=never top.aci"));
     ended.expect(254, &ended.stdout, &format!("fetch: {missing}fetch: {hint}"));
     let rendered = world.run("--dir=data image render example.com/top out");
     rendered.expect(254, "", &format!("render: error rendering image: {missing}render: {hint}"));
-    let refused = world.run("--dir=data --insecure-options=image prepare top.aci");
+    let refused = world.run("--dir=data --insecure-options=image prepare --pull-policy=never top.aci");
     refused.expect(254, "", &format!("prepare: {missing}prepare: {hint}"));
     assert!(!world.path().join("out").exists());
     assert!(!world.path().join("data/pods").exists(), "nothing was made for a pod");

@@ -7,14 +7,18 @@ mod acbuild_files;
 mod acbuild_wants;
 mod config;
 mod dependencies;
+mod discovery;
+mod download;
 mod frame;
 mod help;
 mod hostile;
 mod images;
 mod output;
+mod shop;
 mod signatures;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;
+mod trust;
 mod verify;
 mod world;

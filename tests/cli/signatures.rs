@@ -76,8 +76,7 @@ fn a_signed_image_is_imported_and_shows_its_signer() {
     it.sign(&key);
     let fpr = key.fingerprint();
     let told = format!(
-        "image: signature verified:\nimage:   The Publisher <who@example.com>\n\
-         image:   key {fpr}, trusted for prefix \"example.com\"\n"
+        "image: signature verified:\n  The Publisher <who@example.com>\n  key {fpr}, trusted for prefix \"example.com\"\n"
     );
     let ended = it.fetch("app.aci");
     ended.expect(0, &ended.stdout, &told);

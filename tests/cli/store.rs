@@ -88,17 +88,11 @@ fn what_cannot_be_fetched_says_why_and_what_to_do() {
         ("/", "error opening ACI file: opening /: Not a regular file\n".to_owned()),
         ("file:///x", "invalid image string \"file:///x\"\nfetch: hint: the path of a file:// or http(s):// reference must end in .aci\n".to_owned()),
         (
-            "https://example.com/x.aci",
-            format!("https://example.com/x.aci is not updated: downloading images is not supported by this version yet\n{newer}"),
-        ),
-        (
-            "docker://busybox --pull-policy=new",
+            "docker://busybox",
             format!("docker://busybox is not updated: fetching images from docker registries is not supported by this version yet\n{newer}"),
         ),
-        (
-            "example.com/none:1",
-            format!("example.com/none:1 is not updated: discovering images by name is not supported by this version yet\n{newer}"),
-        ),
+        ("docker://busybox --pull-policy=new", String::new()),
+        ("https://example.com:x/y.aci", "invalid image string \"https://example.com:x/y.aci\": invalid port number\n".to_owned()),
         (
             "sha512-0000",
             "no image IDs found\nfetch: hint: `rkt image list` shows the images that are there\n".to_owned(),
@@ -117,6 +111,12 @@ fn what_cannot_be_fetched_says_why_and_what_to_do() {
         };
         world.run(&format!("{FETCH} {flag} {image}")).expect(254, "", &format!("fetch: {error}"));
     }
+    world.run(&format!("{FETCH} --pull-policy=never https://example.com/x.aci")).expect(
+        254,
+        "",
+        "fetch: unable to fetch image from URL \"https://example.com/x.aci\": it is not in the store, and the pull policy \
+         is `never`\n",
+    );
     world.run(&format!("{FETCH} --pull-policy=never example.com/none")).expect(
         254,
         "",

@@ -1,12 +1,22 @@
 //! From a reference to an image in the store, by the pull policy (spec images.md 2.3).
 
+mod by_name;
+mod download;
+mod remote;
+
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
+pub use self::by_name::{DiscoveryError, download_key};
+pub use self::download::DownloadError;
+use self::remote::Remote;
+use super::http::{Client, ClientOptions, HttpError, Url};
 use super::reference::{Reference, ReferenceError};
 use super::store::{Asked, FindError, ImportError, ImportOptions, SignatureCheck, Store, Verification};
 use super::stream::{Limits, Progress};
-use super::trust::{Keystore, Proof, SignatureFile, VerifyError};
+use super::trust::{Keystore, KeystoreError, Proof, SignatureFile, VerifyError};
 use crate::appc::image_id::ImageId;
+use crate::appc::name::AcIdentifier;
 use crate::os::{Hint, SysError};
 
 /// When an image is looked for outside of the store.
@@ -56,17 +66,84 @@ pub enum Notice {
     Image(String),
     /// About a key.
     Pubkey(String),
+    /// About what the command has done.
+    Command(String),
 }
 
-/// Work that takes its time.
+/// Work that takes its time; without a known end, its total is 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
+    /// A file comes from a server.
+    Download {
+        /// `ACI` and so on.
+        what: &'static str,
+    },
     /// A file becomes an image.
     Import {
         /// The last part of its path or URL.
         name: String,
     },
 }
+
+/// What the user allows beside HTTPS with checked certificates (spec images.md 2.5.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// Discovery may use plain HTTP.
+    pub discovery_by_http: bool,
+    /// Keys may be fetched though it is not sure from whom.
+    pub keys_from_anyone: bool,
+    /// Certificates are not checked.
+    pub unchecked: bool,
+}
+
+impl Transport {
+    /// Tells whether keys may be fetched at all.
+    const fn allows_keys(self) -> bool {
+        !self.unchecked || self.keys_from_anyone
+    }
+
+    /// Tells whether they may be fetched by plain HTTP.
+    const fn allows_keys_by_http(self) -> bool {
+        self.discovery_by_http && self.keys_from_anyone
+    }
+}
+
+/// A client that is made when it is needed.
+pub struct Network {
+    options: ClientOptions,
+    client: OnceCell<Client>,
+}
+
+impl Network {
+    /// Says how a client is to be made.
+    pub fn new(options: ClientOptions) -> Self {
+        Self { options, client: OnceCell::new() }
+    }
+
+    /// Returns the client.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn client(&self) -> Result<&Client, HttpError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = Client::new(self.options.clone())?;
+        Ok(self.client.get_or_init(|| client))
+    }
+}
+
+/// A key as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferedKey {
+    /// Where: a path or an URL.
+    pub location: String,
+    /// The file.
+    pub text: Vec<u8>,
+}
+
+/// Offers keys that were found for a name to the user; what went wrong is told, and no more.
+pub type OfferKeys<'a> = &'a dyn Fn(&AcIdentifier, &[OfferedKey]) -> Result<(), String>;
 
 /// Shows how far some work is; called from several threads.
 pub type ShowProgress<'a> = &'a (dyn Fn(&Work, Progress) + Sync);
@@ -79,6 +156,12 @@ pub struct Fetcher<'a> {
     pub keystore: &'a Keystore,
     /// Whether images must be signed.
     pub signatures: Signatures,
+    /// How servers are reached.
+    pub network: &'a Network,
+    /// Whether plain HTTP may be used for discovery, and for keys.
+    pub transport: Transport,
+    /// Offers the keys that were found for a name to the user, to be trusted.
+    pub offer_keys: OfferKeys<'a>,
     /// Tells the user.
     pub tell: &'a dyn Fn(Notice),
     /// Shows how far it is.
@@ -129,6 +212,62 @@ pub enum FetchError {
         /// What is wrong.
         cause: VerifyError,
     },
+    /// The image did not come.
+    #[error("error downloading ACI: {0}")]
+    Download(DownloadError),
+    /// The signature did not come.
+    #[error("error downloading the signature file: {0}")]
+    DownloadSignature(DownloadError),
+    /// The server has promised the signature for later, again.
+    #[error("error downloading the signature file: {url}: the server asked to defer the download again")]
+    DeferredAgain {
+        /// From where.
+        url: String,
+    },
+    /// What came as signature is none.
+    #[error("{url}: {cause}")]
+    BadSignature {
+        /// From where.
+        url: String,
+        /// What is wrong.
+        cause: VerifyError,
+    },
+    /// Nobody who could make the signature is trusted.
+    #[error("image \"{name}\" verification failed: {cause}")]
+    Unknown {
+        /// The image's name.
+        name: AcIdentifier,
+        /// What is wrong.
+        cause: VerifyError,
+    },
+    /// The keys could not be read.
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+    /// No server tells where the image is.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
+    /// A key did not come.
+    #[error("error downloading the key {url}: bad HTTP status code: {status}")]
+    KeyStatus {
+        /// From where.
+        url: String,
+        /// What the server said.
+        status: u16,
+    },
+    /// An URL is none.
+    #[error("invalid image string \"{url}\": {cause}")]
+    Url {
+        /// The text.
+        url: String,
+        /// What is wrong.
+        cause: url::ParseError,
+    },
+    /// The store could not be read or written.
+    #[error(transparent)]
+    System(#[from] SysError),
+    /// The user does not want it any more.
+    #[error("interrupted")]
+    Interrupted,
     /// Its labels ask for what can't run here.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -151,7 +290,23 @@ impl Hint for FetchError {
                  --insecure-options=image"
                     .into(),
             ),
-            Self::Signature { cause, .. } => cause.hint(),
+            Self::Signature { cause, .. }
+            | Self::BadSignature { cause, .. }
+            | Self::Unknown { cause, .. } => cause.hint(),
+            Self::Download(cause) => cause.hint(),
+            Self::DownloadSignature(cause) => match cause {
+                DownloadError::Status { status: 404 | 410, .. } => Some(
+                    "an image without a signature is refused; if you trust it, skip the check with \
+                     --insecure-options=image"
+                        .into(),
+                ),
+                other => other.hint(),
+            },
+            Self::DeferredAgain { .. } => Some("try again later".into()),
+            Self::Keystore(cause) => cause.hint(),
+            Self::Discovery(cause) => cause.hint(),
+            Self::System(cause) => cause.hint(),
+            Self::Url { .. } | Self::KeyStatus { .. } | Self::Interrupted => None,
             Self::StoreOnly { .. } => None,
         }
     }
@@ -174,21 +329,47 @@ impl Fetcher<'_> {
             }
             Reference::Name(name) => {
                 let wanted = name.clone().for_host().map_err(ReferenceError::from)?;
-                if policy == Policy::Update {
-                    return Err(elsewhere(reference, policy));
-                }
-                match self.store.find_name(&wanted.name, &wanted.labels) {
-                    Ok(id) => {
-                        log::debug!("using image from local store for image name {name}");
-                        Ok(stored(id))
+                if policy != Policy::Update {
+                    match self.store.find_name(&wanted.name, &wanted.labels) {
+                        Ok(id) => {
+                            log::debug!("using image from local store for image name {name}");
+                            return Ok(stored(id));
+                        }
+                        Err(FindError::NoName { .. }) if policy == Policy::New => {}
+                        Err(FindError::NoName { .. }) => return Err(elsewhere(reference, policy)),
+                        Err(error) => return Err(error.into()),
                     }
-                    Err(FindError::NoName { .. }) => Err(elsewhere(reference, policy)),
-                    Err(error) => Err(error.into()),
                 }
+                log::debug!("searching for app image {name}");
+                self.fetch_name(name, &wanted, signature)
             }
-            Reference::Url(_) | Reference::Docker(_) | Reference::Local(_) => {
-                Err(elsewhere(reference, policy))
+            Reference::Url(url) => {
+                let parsed = Url::parse(url).map_err(|cause| FetchError::Url { url: url.clone(), cause })?;
+                if policy != Policy::Update {
+                    if let Some(record) = self.store.url_record(parsed.as_str())
+                        && self.store.manifest(&record.image).is_ok()
+                    {
+                        log::debug!("using image from local store for url {url}");
+                        return Ok(stored(record.image));
+                    }
+                    if policy == Policy::Never {
+                        return Err(elsewhere(reference, policy));
+                    }
+                }
+                log::debug!("remote fetching from URL {url:?}");
+                self.network
+                    .client()
+                    .map_err(|error| FetchError::Download(error.into()))?
+                    .know_host(parsed.host_str().unwrap_or_default());
+                let location = remote::signature_location(&parsed, signature);
+                self.fetch_remote(&Remote {
+                    url: &parsed,
+                    signature: location,
+                    asked: Asked::ForThisOne,
+                    wanted: None,
+                })
             }
+            Reference::Docker(_) | Reference::Local(_) => Err(elsewhere(reference, policy)),
         }
     }
 

@@ -313,7 +313,7 @@ impl Store {
     }
 
     /// Bytes that may be written to the file system of the store.
-    fn free_space(&self) -> Result<u64, SysError> {
+    pub(in crate::image) fn free_space(&self) -> Result<u64, SysError> {
         let space = rustix::fs::statvfs(&self.cas).map_err(SysError::on("looking at", &self.cas))?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
@@ -376,7 +376,7 @@ fn new_blob(path: &Path) -> Result<File, SysError> {
 
 /// Of an image's directory: the group rkt may read, and only who imported it may change it.
 const IMAGE_DIR_MODE: u32 = 0o2750;
-const FILE_MODE: u32 = 0o640;
+pub(super) const FILE_MODE: u32 = 0o640;
 
 /// Opens a file that a user named, if it is a regular one.
 pub(super) fn open_image_file(path: &Path) -> Result<File, SysError> {

@@ -7,7 +7,9 @@
 //!       manifest           the bytes of the archive's `manifest`
 //!       blob               the file as it was delivered, with its compression
 //!       record             JSON, see `record`; its mtime is when the image was last used
-//!   tmp/                   3770 root:rkt; what is being made or removed, each directory locked by who does
+//!   tmp/                   3770 root:rkt; what is being made or removed, each directory locked by who does; and what
+//!                          is being downloaded, see `url`
+//!   url/                   3770 root:rkt; what was downloaded from where, see `url`
 //!   tree/                  0700 root:root; a shared lock on it holds all trees, an exclusive one collects them
 //!     deps-sha512-<64 hex>/
 //!       manifest           that of the top image
@@ -32,6 +34,7 @@ mod remove;
 mod render;
 mod staging;
 mod tree;
+mod url;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -50,6 +53,7 @@ pub use self::import::{
 };
 pub use self::remove::Removed;
 pub use self::tree::{TreeId, TreesLocked};
+pub use self::url::{DownloadPlace, PartOf, UrlRecord, Validity};
 pub use self::verify::{Change, DamagedTree, Difference, Verified};
 use super::aci::MANIFEST_LIMIT;
 use super::dependencies::DependencyError;
@@ -150,6 +154,13 @@ pub enum StoreError {
 impl StoreError {
     fn other_manifest(id: &ImageId) -> Self {
         Self::Damaged { id: *id, problem: "its manifest is not the one in its archive".into() }
+    }
+}
+
+impl StoreError {
+    /// Tells whether an image below another is not in the store, so that it may be looked for elsewhere.
+    pub fn is_missing_dependency(&self) -> bool {
+        matches!(self, Self::Dependency(DependencyError::Missing { .. }))
     }
 }
 
@@ -460,7 +471,9 @@ impl Store {
     ///
     /// What can't be removed is left for the next time.
     pub fn sweep(&self) {
-        staging::sweep(&self.tmp_dir(), |_| true);
+        let tmp = self.tmp_dir();
+        let is_over = |name: &str| !name.starts_with(url::DOWNLOAD_PREFIX) || url::is_stale(&tmp.join(name));
+        staging::sweep(&tmp, is_over);
         staging::sweep(&self.trees_dir(), |name| name.starts_with(crate::os::atomic::TEMPORARY_PREFIX));
     }
 

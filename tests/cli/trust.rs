@@ -1,0 +1,243 @@
+//! `rkt trust`: the checks, the dialogue and what it leaves (spec cli.md 1.3.9, images.md 2.5).
+#![allow(clippy::unwrap_used, reason = "what a test can't prepare fails it")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::keys::TestKey;
+use crate::support::server::{Answer, Server};
+use crate::support::terminal::OnTerminal;
+use crate::support::wait;
+use crate::world::World;
+
+const TRUST: &str = "--dir=data --system-config=sys --local-config=loc trust";
+
+/// A fingerprint as the dialogue shows it.
+fn spaced(key: &TestKey) -> String {
+    spaced_text(&key.fingerprint().to_uppercase())
+}
+
+fn spaced_text(digits: &str) -> String {
+    let groups: Vec<_> = (0..10).map(|group| &digits[group * 4..group * 4 + 4]).collect();
+    format!("{}  {}", groups[..5].join(" "), groups[5..].join(" "))
+}
+
+fn world(key: &TestKey) -> World {
+    let world = World::new();
+    fs::write(world.path().join("key.asc"), key.public()).unwrap();
+    world
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_anything_is_read() {
+    let world = World::new();
+    let usage = world.run(TRUST);
+    usage.expect_code(254);
+    assert!(usage.stdout.starts_with("USAGE:\n\trkt trust "), "{}", usage.stdout);
+    for (words, error) in [
+        (
+            "key.asc",
+            "aborting due to implicit unbounded trust (root domain)\n\
+             trust: to trust the key for images below a prefix: rkt trust --prefix PREFIX PUBKEY\n\
+             trust: to trust the key for all images: rkt trust --root PUBKEY",
+        ),
+        ("--root --prefix=a key.asc", "--root and --prefix usage mutually exclusive"),
+        (
+            "--root --insecure-options=image key.asc",
+            "could not get the keystore\ntrust: hint: leave --insecure-options=image away: with it no key is of use",
+        ),
+        ("--prefix=https://a key.asc", "--prefix must not contain a URL scheme, omit https://"),
+        ("--root", "error determining key location: empty prefix"),
+        ("--root http://a/key", "error adding keys: --insecure-allow-http required for http URLs"),
+        ("--root ftp://a/key", "error adding keys: only local files and http or https URLs supported"),
+        ("--root none.asc", "error adding keys: opening none.asc: No such file or directory"),
+        (
+            "--root --insecure-options=tls https://a/key",
+            "error adding keys: with --insecure-options=tls no keys are downloaded\n\
+             trust: hint: --insecure-options=tls,pubkey downloads them from whoever answers",
+        ),
+    ] {
+        world.run(&format!("{TRUST} {words}")).expect(254, "", &format!("trust: {error}\n"));
+    }
+    assert!(!world.path().join("loc").exists());
+}
+
+#[test]
+fn a_key_is_stored_for_its_prefix_or_for_all() {
+    let key = TestKey::with_subkey("The Publisher <who@example.com>\u{1b}[2J");
+    let world = world(&key);
+    let shown = format!(
+        "gpg key fingerprint is: {}\n    Subkey fingerprint: {}\n\tThe Publisher <who@example.com>\\u{{1b}}[2J\n",
+        spaced(&key),
+        spaced_text(&key.signing_fingerprint()),
+    );
+    let at = world.path().join("loc/trustedkeys");
+    let file = at.join("prefix.d/example.com/app").join(key.fingerprint());
+    world.run(&format!("{TRUST} --prefix=example.com/app --skip-fingerprint-review key.asc")).expect(
+        0,
+        &format!(
+            "{shown}Trusting \"key.asc\" for prefix \"example.com/app\" without fingerprint review.\n\
+             Added key for prefix \"example.com/app\" at \"{}\"\n",
+            file.display()
+        ),
+        "pubkey: prefix: \"example.com/app\"\nkey: \"key.asc\"\n",
+    );
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o644);
+    assert_eq!(file.parent().unwrap().metadata().unwrap().permissions().mode() & 0o7777, 0o755);
+    assert!(fs::read_to_string(&file).unwrap().starts_with("-----BEGIN PGP PUBLIC KEY BLOCK-----\n"));
+    let file = at.join("root.d").join(key.fingerprint());
+    world.run(&format!("{TRUST} --root --skip-fingerprint-review key.asc")).expect(
+        0,
+        &format!(
+            "{shown}Trusting \"key.asc\" for all images without fingerprint review.\nAdded root key at \"{}\"\n",
+            file.display()
+        ),
+        "pubkey: prefix: \"\"\nkey: \"key.asc\"\n",
+    );
+    assert!(file.exists());
+}
+
+#[test]
+fn c8_nobody_trusts_in_silence() {
+    let key = TestKey::new("one");
+    let world = world(&key);
+    let ended = world.run(&format!("{TRUST} --prefix=example.com key.asc"));
+    ended.expect(
+        254,
+        &format!("gpg key fingerprint is: {}\n\tone\n", spaced(&key)),
+        "pubkey: prefix: \"example.com\"\nkey: \"key.asc\"\n\
+         pubkey: To trust the key, do one of the following:\n\
+         pubkey:  - call rkt with --trust-keys-from-https\n\
+         pubkey:  - run: rkt trust --prefix \"example.com\"\n\
+         trust: error adding keys: error reviewing key: unable to ask user to review fingerprint due to lack of tty\n",
+    );
+    // A file did not come by HTTPS.
+    world.run(&format!("--trust-keys-from-https {TRUST} --prefix=example.com key.asc")).expect_code(254);
+    assert!(!world.path().join("loc").exists());
+}
+
+#[test]
+fn only_yes_and_no_end_the_dialogue() {
+    let key = TestKey::new("one");
+    let world = world(&key);
+    let words = || {
+        let mut words = vec![env!("CARGO_BIN_EXE_rkt").to_owned()];
+        let config = format!("--local-config={}/loc", world.path().display());
+        words.extend([config, "--dir=/no".into(), "trust".into(), "--prefix=example.com".into()]);
+        words.push(world.path().join("key.asc").display().to_string());
+        words
+    };
+    let mut session = OnTerminal::start(words());
+    session.wait_for("Are you sure you want to trust this key (yes/no)?");
+    session.type_in(b"y\n");
+    session.wait_for("Please enter 'yes' or 'no'");
+    session.type_in(b"no\n");
+    let (status, screen) = session.end(wait::PATIENCE);
+    assert_eq!(status.code(), Some(0), "{screen}");
+    assert!(screen.contains("pubkey: not trusting \""), "{screen}");
+    assert!(!world.path().join("loc").exists());
+
+    let mut session = OnTerminal::start(words());
+    session.wait_for("(yes/no)?");
+    session.type_in(b"yes\n");
+    let (status, screen) = session.end(wait::PATIENCE);
+    assert_eq!(status.code(), Some(0), "{screen}");
+    assert!(screen.contains("for prefix \"example.com\" after fingerprint review."), "{screen}");
+    let file = world.path().join("loc/trustedkeys/prefix.d/example.com").join(key.fingerprint());
+    assert!(file.exists());
+}
+
+#[test]
+fn what_is_no_key_for_us_is_refused() {
+    let key = TestKey::new("one");
+    let world = world(&key);
+    fs::write(world.path().join("secret.asc"), key.private()).unwrap();
+    fs::write(world.path().join("page.asc"), "<html></html>").unwrap();
+    let old = TestKey::with_sha1_binding("old");
+    fs::write(world.path().join("old.asc"), old.public()).unwrap();
+    let trust = |words: &str| world.run(&format!("{TRUST} --root --skip-fingerprint-review {words}"));
+    for (file, error) in [
+        (
+            "secret.asc",
+            "it holds a private key\ntrust: hint: export the public key with `gpg --export --armor KEY`",
+        ),
+        (
+            "page.asc",
+            "it is not an ASCII-armored public key\ntrust: hint: `gpg --export --armor KEY` makes such a file",
+        ),
+    ] {
+        trust(file).expect(
+            254,
+            "",
+            &format!("pubkey: prefix: \"\"\nkey: \"{file}\"\ntrust: error adding keys: {file}: {error}\n"),
+        );
+    }
+    let refused = trust("old.asc");
+    refused.expect_code(254);
+    assert!(refused.stderr.ends_with("allow it with --allow-sha1-key\n"), "{}", refused.stderr);
+    assert!(!world.path().join("loc").exists());
+    // The opt-in is by key, and a file beside it.
+    trust("--allow-sha1-key old.asc").expect_code(0);
+    let mut names: Vec<_> = fs::read_dir(world.path().join("loc/trustedkeys/root.d"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, [old.fingerprint(), format!("{}.allow-sha1", old.fingerprint())]);
+}
+
+#[test]
+fn keys_come_by_https_from_a_page_or_an_url() {
+    let key = TestKey::new("one");
+    let public = key.public();
+    let server = Server::start(move |asked| match asked.url().as_str() {
+        "https://example.com/app?ac-discovery=1" => Answer::status(404),
+        "https://example.com?ac-discovery=1" | "https://example.com/?ac-discovery=1" => Answer::ok(
+            "<meta name=ac-discovery-pubkeys content='example.com https://keys.example.com/key.asc'>",
+        ),
+        "https://keys.example.com/key.asc" | "http://plain.example.com/key.asc" => Answer::ok(public.clone()),
+        _ => Answer::status(404),
+    });
+    let world = World::new();
+    let trust = |words: &str| {
+        let mut run = world.rkt(&format!("{TRUST} {words}"));
+        for (name, value) in server.environment() {
+            run = run.env(name, value);
+        }
+        run.end()
+    };
+    let file = world.path().join("loc/trustedkeys/prefix.d/example.com/app").join(key.fingerprint());
+    let added = |location: &str| {
+        format!(
+            "gpg key fingerprint is: {}\n\tone\n\
+             Trusting \"{location}\" for prefix \"example.com/app\" without fingerprint review.\n\
+             Added key for prefix \"example.com/app\" at \"{}\"\n",
+            spaced(&key),
+            file.display()
+        )
+    };
+    let location = "https://keys.example.com/key.asc";
+    trust("--prefix=example.com/app --trust-keys-from-https").expect(
+        0,
+        &added(location),
+        &format!("pubkey: prefix: \"example.com/app\"\nkey: \"{location}\"\n"),
+    );
+    assert_eq!(
+        server.take_log(),
+        [
+            "GET https://example.com/app?ac-discovery=1",
+            "GET https://example.com/?ac-discovery=1",
+            "GET https://keys.example.com/key.asc"
+        ]
+    );
+    let plain = "http://plain.example.com/key.asc";
+    trust(&format!("--prefix=example.com/app --insecure-allow-http --skip-fingerprint-review {plain}"))
+        .expect(0, &added(plain), &format!("pubkey: prefix: \"example.com/app\"\nkey: \"{plain}\"\n"));
+    trust("--prefix=other.org").expect(
+        254,
+        "",
+        "trust: error determining key location: discovery failed for \"other.org\": bad HTTP status code: 404 \
+         (https://other.org)\n\
+         trust: hint: if the image is not published by its name, give its URL, or a file\n",
+    );
+}

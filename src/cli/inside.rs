@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::output;
 use crate::os::process::{Program, become_program};
 use crate::stage1::filters::Filters;
-use crate::stage1::inside::{self, FAILED, Failure, INIT, MonitorEnvironment, SYSTEMD, VERIFY};
+use crate::stage1::inside::{self, FAILED, Failure, INIT, MonitorEnvironment, SUPERVISED, SYSTEMD, VERIFY};
 use crate::stage1::verify;
 
 /// The status of a helper that could not do its work; the pod ends with it.
@@ -21,6 +21,10 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     let status = match words.as_slice() {
         [VERIFY] => verify(),
         [INIT, arguments @ ..] => init(arguments),
+        [SUPERVISED] => {
+            inside::wait_for_end_of_supervisor();
+            BROKEN
+        }
         [FAILED, app, program, working_directory] => failed(app, program, working_directory),
         _ => {
             output::message("this is a helper of pods and has nothing to say to people");

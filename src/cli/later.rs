@@ -42,7 +42,7 @@ const PREPARE: &[&str] = &[
     "stdout",
 ];
 
-const START: &[&str] = &["interactive", "ipc", "mds-register"];
+const START: &[&str] = &["ipc", "mds-register"];
 
 /// Flags that do not exist without an experiment.
 const EXPERIMENTS: &[(&str, &str)] = &[

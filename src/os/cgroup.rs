@@ -59,6 +59,21 @@ pub fn wait_empty(group: &str, deadline: Instant) -> bool {
     }
 }
 
+/// Moves this process into the group `name` below its own, so that its own can be divided, and returns the file to write to
+/// for who belongs into the one that was left.
+///
+/// # Errors
+/// When the groups can't be written to.
+pub fn step_aside(name: &str) -> Result<File, SysError> {
+    const PROCESSES: &str = "cgroup.procs";
+    let own = path(&own()?);
+    let aside = own.join(name);
+    std::fs::create_dir(&aside).map_err(SysError::on("creating", &aside))?;
+    std::fs::write(aside.join(PROCESSES), "0").map_err(SysError::on("moving this process to", &aside))?;
+    let path = own.join(PROCESSES);
+    File::options().write(true).open(&path).map_err(SysError::on("opening", &path))
+}
+
 /// The directory of `group`, a path relative to the root of the hierarchy.
 pub fn path(group: &str) -> PathBuf {
     Path::new(ROOT).join(group.trim_start_matches('/'))

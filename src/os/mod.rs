@@ -6,6 +6,7 @@
 pub mod atomic;
 pub mod cgroup;
 pub mod command;
+pub mod fifo;
 pub mod file;
 pub mod group;
 pub mod inotify;

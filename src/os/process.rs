@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -142,7 +143,7 @@ pub struct Program {
 /// Becomes `program`, which inherits the standard streams and `kept`, and no other descriptor.
 ///
 /// Returns only when that was refused.
-pub fn become_program(program: &Program, kept: &[OwnedFd]) -> SysError {
+pub fn become_program<'a>(program: &Program, kept: impl IntoIterator<Item = &'a OwnedFd>) -> SysError {
     if let Err(error) = close_others_on_exec(kept) {
         return error;
     }
@@ -150,8 +151,93 @@ pub fn become_program(program: &Program, kept: &[OwnedFd]) -> SysError {
     SysError::new("executing", &program.path, cause)
 }
 
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildEnd {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+/// A program beside this process, which is asked to end when this process does.
+#[derive(Debug)]
+pub struct Child {
+    id: ProcessId,
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Starts `program` in the control group whose `cgroup.procs` is `group`; of descriptors it inherits standard error,
+    /// also as its standard output, and `kept`.
+    ///
+    /// # Errors
+    /// When that was refused.
+    #[allow(unsafe_code, reason = "pre_exec runs in the child, where only system calls are allowed")]
+    pub fn start(program: &Program, kept: &[OwnedFd], group: &File) -> Result<Self, SysError> {
+        let failed = SysError::on("executing", &program.path);
+        close_others_on_exec(kept)?;
+        let output =
+            std::io::stderr().as_fd().try_clone_to_owned().map_err(SysError::on("duplicating", "stderr"))?;
+        let mut command = Command::new(&program.path);
+        command.args(&program.args).env_clear().envs(&program.env).stdin(Stdio::null()).stdout(output);
+        let group = group.as_raw_fd();
+        // SAFETY: two system calls on numbers that the child has from its parent.
+        unsafe {
+            command.pre_exec(move || {
+                let done = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) == 0
+                    && libc::write(group, c"0".as_ptr().cast(), 1) == 1;
+                if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+            });
+        }
+        let child = command.spawn().map_err(failed)?;
+        let pid = i32::try_from(child.id()).unwrap_or_default();
+        let path = stat_path(pid);
+        let pidfd = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH);
+        let pidfd = pidfd
+            .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()))
+            .map_err(SysError::on("opening process", &path))?;
+        let start_ticks = std::fs::read_to_string(&path).ok().and_then(|stat| start_ticks(&stat));
+        Ok(Self { id: ProcessId { pid, start_ticks: start_ticks.unwrap_or_default() }, pidfd })
+    }
+
+    /// Its id, which nobody else gets before [`Child::wait`].
+    pub fn id(&self) -> ProcessId {
+        self.id
+    }
+
+    /// Sends it a signal, if it has not ended.
+    pub fn signal(&self, signal: Signal) {
+        let _gone = rustix::process::pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When somebody else has waited for it.
+    pub fn wait(&self) -> Result<ChildEnd, SysError> {
+        let ended = rustix::process::waitid(
+            rustix::process::WaitId::PidFd(self.pidfd.as_fd()),
+            rustix::process::WaitIdOptions::EXITED,
+        );
+        match ended.map_err(SysError::on("waiting for process", stat_path(self.id.pid)))? {
+            Some(status) => Ok(match (status.exit_status(), status.terminating_signal()) {
+                (Some(status), _) => ChildEnd::Exited(status),
+                (None, signal) => ChildEnd::Killed(signal.unwrap_or_default()),
+            }),
+            None => Ok(ChildEnd::Exited(0)),
+        }
+    }
+}
+
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
 #[allow(unsafe_code, reason = "close_range(2) has no safe wrapper")]
-fn close_others_on_exec(kept: &[OwnedFd]) -> Result<(), SysError> {
+fn close_others_on_exec<'a>(kept: impl IntoIterator<Item = &'a OwnedFd>) -> Result<(), SysError> {
     const FIRST_AFTER_STANDARD: libc::c_uint = 3;
     // SAFETY: with CLOEXEC the call closes nothing now; it sets a flag that takes effect in execve(2).
     let marked = unsafe {

@@ -115,6 +115,14 @@ pub fn never_block(fd: impl AsFd) -> Result<(), SysError> {
     set.map_err(SysError::on("changing the mode of", "a pipe"))
 }
 
+/// A second descriptor of one of the caller's streams.
+///
+/// # Errors
+/// When the process has too many.
+pub fn own(stream: impl AsFd) -> Result<OwnedFd, SysError> {
+    stream.as_fd().try_clone_to_owned().map_err(SysError::on("duplicating", "a standard stream"))
+}
+
 /// What becomes of the work after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next<T> {

@@ -559,13 +559,9 @@ mod tests {
 
     #[test]
     fn what_an_image_needs_and_is_not_there_yet_is_named() {
-        for (extra, expected) in [(
-            r#""eventHandlers":[{"name":"pre-start","exec":["/x"]}]"#,
-            "app \"web\": its image asks for the event handler \"pre-start\", which this version does not support yet",
-        )] {
-            let app = format!(r#","app":{{"exec":["app"],"user":"0","group":"0",{extra}}}"#);
-            assert_eq!(planned(&app, &request()).unwrap_err().to_string(), expected);
-        }
+        let app = r#","app":{"exec":["app"],"user":"0","group":"0","eventHandlers":[{"name":"pre-start","exec":["/x"]}]}"#;
+        let error = "app \"web\": its image asks for the event handler \"pre-start\", which this version does not support yet";
+        assert_eq!(planned(app, &request()).unwrap_err().to_string(), error);
     }
 
     fn isolator(name: &str, value: serde_json::Value) -> Isolator {

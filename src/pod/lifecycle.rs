@@ -354,6 +354,20 @@ impl Running {
         error
     }
 
+    /// Calls `start` with the lock's descriptor, which the supervisor that it starts must inherit; when that fails, the
+    /// pod is taken back.
+    ///
+    /// # Errors
+    /// That of `start`.
+    pub fn hand_to<T, E>(mut self, start: impl FnOnce(&[OwnedFd]) -> Result<T, E>) -> Result<T, E> {
+        let fds: Vec<OwnedFd> = self.lock.take().map(Lock::into_fd).into_iter().collect();
+        let started = start(&fds);
+        if started.is_err() {
+            self.take_back();
+        }
+        started
+    }
+
     fn take_back(&mut self) {
         let from = self.pods.pod(Place::Run, &self.uuid);
         let to = match self.origin {

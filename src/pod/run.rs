@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::etc::{self, AppRootWriter, EtcError, EtcRequest, PluginDns};
 use super::layout::PodPaths;
-use super::lifecycle::{MoveError, Pod, Startable};
+use super::lifecycle::{MoveError, Pod, Running, Startable};
 use super::network::{NetworkError, Setup};
 use super::observe::{self, ObserveError};
 use super::volume::source::{self, Source, SourceError};
@@ -21,11 +21,12 @@ use crate::image::store::{Store, TreeId};
 use crate::net::attach::NetworkDns;
 use crate::net::result::Dns;
 use crate::os::mount::detached::DeviceNodes;
-use crate::os::process::{ProcessId, become_program};
+use crate::os::process::{Child, ChildEnd, ProcessId, Program, become_program};
 use crate::os::{Hint, SysError, atomic, cgroup, file, inotify, interrupt, mount};
 use crate::stage1::inside::PROGRAM;
-use crate::stage1::plan::HostName;
-use crate::stage1::plan::nspawn::{self, Filtering, NSPAWN, Registration, Start};
+use crate::stage1::interactive::{self, InteractiveError, Pipes};
+use crate::stage1::plan::nspawn::{self, Console, Filtering, NSPAWN, Registration, Start};
+use crate::stage1::plan::{HostName, Interactive};
 use crate::stage1::{filters, journal};
 use crate::systemd::bus::{BusError, Devices, Machined, ScopeRequest, SystemBus};
 use crate::systemd::unit_name::UnitNameError;
@@ -59,6 +60,8 @@ pub struct StartRequest {
     pub debug: bool,
     /// The data directory, in which ready-made filters are kept.
     pub data_dir: PathBuf,
+    /// How its only app is connected with the caller, if it is.
+    pub interactive: Option<Interactive>,
 }
 
 /// A pod that is about to start, with what was begun for it.
@@ -118,6 +121,12 @@ pub enum RunError {
         "the pod runs in the service {0}, whose limits count: --cpu and --memory before the first image do nothing there"
     )]
     LimitsInService(String),
+    /// Two apps can't have one terminal.
+    #[error("interactive option only supports pods with one app")]
+    SeveralApps,
+    /// The app can't be connected with the caller.
+    #[error(transparent)]
+    Interactive(#[from] InteractiveError),
     /// The user does not want it any more.
     #[error("interrupted")]
     Interrupted,
@@ -146,7 +155,8 @@ impl Hint for RunError {
             Self::Volume(error) => error.hint(),
             Self::Source(error) => error.hint(),
             Self::Etc(error) => error.hint(),
-            Self::Name(_) | Self::Interrupted => None,
+            Self::Interactive(error) => error.hint(),
+            Self::Name(_) | Self::Interrupted | Self::SeveralApps => None,
             Self::Sys(error) => error.hint(),
         }
     }
@@ -179,8 +189,10 @@ impl Host {
     }
 }
 
-/// Becomes the supervisor of `pod`; returns only when that failed, and the pod is as it was before, or gone if new; what was
-/// made for its network is undone.
+/// Becomes the supervisor of `pod`. An interactive pod with pipes has one beside this process: its exit code is returned.
+///
+/// # Errors
+/// When the pod did not start: it is as it was before, or gone if new; what was made for its network is undone.
 ///
 /// `notice` is told what the user should know.
 pub fn start<P: Startable>(
@@ -188,14 +200,9 @@ pub fn start<P: Startable>(
     mut starting: Starting<'_, P>,
     request: &StartRequest,
     notice: impl Fn(&str),
-) -> RunError {
-    match ready(host, &mut starting, request, &notice) {
-        Err(error) => error,
-        Ok(registration) => match launch(starting, request, registration, &notice) {
-            Ok(never) => match never {},
-            Err(error) => error,
-        },
-    }
+) -> Result<u8, RunError> {
+    let registration = ready(host, &mut starting, request, &notice)?;
+    launch(starting, request, registration, &notice)
 }
 
 /// Everything up to the move: the scope, the mounts, the files that say who the supervisor is.
@@ -213,6 +220,7 @@ fn ready<P: Startable>(
     atomic::write(&paths.supervisor(), format!("{supervisor}\n").as_bytes(), 0o644)?;
     let manifest = observe::manifest(pod.uuid(), &paths)?;
     let mounts = mounts(&paths, &manifest, store)?;
+    connect(pod, request.interactive.as_ref())?;
     let volumes = open_volumes(&paths, &manifest)?;
     if let Some(hostname) = &request.hostname {
         atomic::write(&paths.stage1_root().join("etc/hostname"), format!("{hostname}\n").as_bytes(), 0o644)?;
@@ -272,7 +280,7 @@ fn launch<P: Startable>(
     request: &StartRequest,
     registration: Registration,
     notice: impl Fn(&str),
-) -> Result<std::convert::Infallible, RunError> {
+) -> Result<u8, RunError> {
     let rkt = helper(&starting.pod.paths().stage1_root())?;
     let capabilities = further_capabilities(starting.pod.uuid(), &starting.pod.paths())?;
     let filters = filters::find(&request.data_dir, capabilities, &starting.pod.paths().stage1_root());
@@ -300,17 +308,70 @@ fn launch<P: Startable>(
         capabilities,
         debug: request.debug,
         filtering: filters.map_or(Filtering::BySupervisor, |_| Filtering::ByInit),
+        console: match request.interactive {
+            Some(Interactive::Terminal { .. }) => Console::Interactive,
+            Some(Interactive::Pipes) | None => Console::ReadOnly,
+        },
     });
     if interrupt::has_arrived() {
         return Err(RunError::Interrupted);
     }
     log::debug!("executing {} {}", program.path.display(), program.args.join(" "));
+    let held = match request.interactive {
+        Some(Interactive::Terminal { .. }) => Some(interactive::held_by_supervisor(&stage1_root)?),
+        Some(Interactive::Pipes) => {
+            let code = stay_beside(running, network, &program)?;
+            link.into_iter().for_each(journal::Link::keep);
+            return Ok(code);
+        }
+        None => None,
+    };
     let executed = |lock: &[_]| {
-        let error = become_program(&program, lock);
+        let error = become_program(&program, lock.iter().chain(&held));
         drop(network);
         error
     };
     Err(running.hand_over(executed).into())
+}
+
+/// Starts the supervisor as a child, and carries what the app reads and writes until it has ended.
+///
+/// Only so is everything that the app has written with the caller when `rkt run` ends.
+fn stay_beside(running: Running, network: Setup, program: &Program) -> Result<u8, RunError> {
+    const BY_SIGNAL: i32 = 128;
+    let paths = running.paths();
+    let pipes = Pipes::open(&paths.stage1_root())?;
+    let group = cgroup::step_aside("rkt")?;
+    let supervisor = running.hand_to(|lock| {
+        let started = Child::start(program, lock, &group);
+        match started {
+            // From here on gc takes it down.
+            Ok(_) => std::mem::forget(network),
+            Err(_) => drop(network),
+        }
+        started
+    })?;
+    atomic::write(&paths.supervisor(), format!("{}\n", supervisor.id()).as_bytes(), 0o644)?;
+    Ok(match pipes.carry(&supervisor)? {
+        ChildEnd::Exited(status) => u8::try_from(status).unwrap_or(u8::MAX),
+        ChildEnd::Killed(signal) => u8::try_from(BY_SIGNAL + signal).unwrap_or(u8::MAX),
+    })
+}
+
+/// Connects the only app of the pod with the caller, or takes back what an earlier start has made for that.
+fn connect<P: Startable>(pod: &Pod<P>, how: Option<&Interactive>) -> Result<(), RunError> {
+    let paths = pod.paths();
+    let (root, manifest) = (paths.stage1_root(), observe::manifest(pod.uuid(), &paths)?);
+    match (how, manifest.apps.as_slice()) {
+        (None, apps) => apps.iter().try_for_each(|app| interactive::clear(&root, &app.name))?,
+        (Some(how), [app]) => {
+            let variables = app.app.iter().flat_map(|app| &app.environment);
+            let own: Vec<&str> = variables.map(|variable| variable.name.as_str()).collect();
+            interactive::prepare(&root, &app.name, &own, how)?;
+        }
+        (Some(_), _) => return Err(RunError::SeveralApps),
+    }
+    Ok(())
 }
 
 /// Where this very rkt is for the pod's units: its path, or `None` for a copy in the pod.

@@ -242,8 +242,10 @@ impl Session {
         pty.take_size_of(stdin());
         let (to, from) = (pty.emulator()?, pty.emulator()?);
         pump::never_block(&to)?;
-        let mut flows =
-            vec![Flow::new(Kind::Input, own(stdin())?, to), Flow::new(Kind::Output, from, own(stdout())?)];
+        let mut flows = vec![
+            Flow::new(Kind::Input, pump::own(stdin())?, to),
+            Flow::new(Kind::Output, from, pump::own(stdout())?),
+        ];
         let error = if isatty(stderr()) {
             Stream::Terminal
         } else {
@@ -255,25 +257,24 @@ impl Session {
     }
 }
 
-fn own(fd: impl AsFd) -> Result<OwnedFd, SysError> {
-    fd.as_fd().try_clone_to_owned().map_err(SysError::on("duplicating", "a standard stream"))
-}
-
 fn pipe() -> Result<(OwnedFd, OwnedFd), SysError> {
     let (read, write) = std::io::pipe().map_err(SysError::on("making", "a pipe"))?;
+    // A command of another user may open it again, as /dev/stdout.
+    rustix::fs::fchmod(&write, Mode::from_raw_mode(0o666))
+        .map_err(SysError::on("changing the mode of", "a pipe"))?;
     Ok((read.into(), write.into()))
 }
 
 fn input() -> Result<(Stream, Flow), SysError> {
     let (theirs, ours) = pipe()?;
     pump::never_block(&ours)?;
-    Ok((Stream::Descriptor(theirs), Flow::new(Kind::Input, own(stdin())?, ours)))
+    Ok((Stream::Descriptor(theirs), Flow::new(Kind::Input, pump::own(stdin())?, ours)))
 }
 
 fn output(to: impl AsFd) -> Result<(Stream, Flow), SysError> {
     let (ours, theirs) = pipe()?;
     pump::never_block(&ours)?;
-    Ok((Stream::Descriptor(theirs), Flow::new(Kind::Output, ours, own(to)?)))
+    Ok((Stream::Descriptor(theirs), Flow::new(Kind::Output, ours, pump::own(to)?)))
 }
 
 /// How the wait for a command ended.

@@ -22,6 +22,9 @@ pub const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 /// The word that asks for [`super::verify::excesses`].
 pub const VERIFY: &str = "verify";
 
+/// The word that asks for [`wait_for_end_of_supervisor`].
+pub const SUPERVISED: &str = "supervised";
+
 /// systemd's own statuses for a start that did not get as far as the program (systemd.exec(5), "Process Exit Codes").
 const EXIT_CHDIR: u8 = 200;
 const EXIT_EXEC: u8 = 203;
@@ -53,6 +56,12 @@ pub struct Recorded {
     pub pod_exit_code: u8,
     /// Why the app could not start.
     pub diagnosis: Option<String>,
+}
+
+/// Returns when nobody holds the other end of standard input any more, which is the supervisor's.
+pub fn wait_for_end_of_supervisor() {
+    let mut buffer = [0; 64];
+    while std::io::stdin().read(&mut buffer).is_ok_and(|length| length > 0) {}
 }
 
 /// Records the end of a failed app below `root`, the pod's root.

@@ -6,6 +6,7 @@
 pub mod enter;
 pub mod filters;
 pub mod inside;
+pub mod interactive;
 pub mod journal;
 pub mod leftover;
 pub mod plan;

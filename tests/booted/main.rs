@@ -13,6 +13,7 @@ mod export;
 mod filters;
 mod host;
 mod inside;
+mod interactive;
 mod isolators;
 mod lifecycle;
 mod machine;

@@ -66,6 +66,14 @@ impl OnTerminal {
         on.map(|(_, name)| name).collect::<Vec<_>>().join(" ")
     }
 
+    /// Waits until exactly these modes are on.
+    pub(crate) fn wait_for_modes(&self, modes: &str) {
+        wait::until("the terminal's modes", || {
+            let now = self.modes();
+            if now == modes { Ok(()) } else { Err(now) }
+        });
+    }
+
     /// The process ID of the command.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()

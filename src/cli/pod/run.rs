@@ -28,7 +28,7 @@ pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
 
     let pods = PodsDir::new(ctx.data_dir());
     let pod = pods.create().map_err(|error| CliError::new("error creating new pod").because(error))?;
-    let _saved = args.uuid_file_save.as_deref().map(|file| UuidFile::save(file, pod.uuid())).transpose()?;
+    let saved = args.uuid_file_save.as_deref().map(|file| UuidFile::save(file, pod.uuid())).transpose()?;
     // Its plugins work while the pod is prepared.
     let network = Setup::begin(&network, &pods, &pod).map_err(|error| wishes::no_network().because(error))?;
     prepare::fill(&pod, &store, &request)
@@ -37,7 +37,11 @@ pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
         .for_each(output::message);
     start.etc = dns::request(&args.start.dns)?;
     let starting = Starting { network, pod, store: &store };
-    Err(wishes::not_started(run::start(host, starting, &start, |text| output::message(text))))
+    let code =
+        run::start(host, starting, &start, |text| output::message(text)).map_err(wishes::not_started)?;
+    // The pod ran beside this process, and has a name for gc and status.
+    std::mem::forget(saved);
+    Ok(Exit::code(code))
 }
 
 /// The file of `--uuid-file-save`. It is dropped only when the pod that it names did not start, and is gone then too.

@@ -9,7 +9,7 @@ use crate::os::interrupt;
 use crate::pod::lifecycle::PodsDir;
 use crate::pod::network::Setup;
 use crate::pod::observe;
-use crate::pod::run::{self, Host, Starting};
+use crate::pod::run::{self, Host, RunError, Starting};
 
 /// Becomes the supervisor of a prepared pod.
 pub fn run(args: RunPreparedFlags, ctx: &Context) -> Result<Exit, CliError> {
@@ -26,5 +26,10 @@ pub fn run(args: RunPreparedFlags, ctx: &Context) -> Result<Exit, CliError> {
     let store = Store::look(ctx.data_dir());
     let network = Setup::begin(&network, &pods, &pod).map_err(|error| wishes::no_network().because(error))?;
     let starting = Starting { network, pod, store: &store };
-    Err(wishes::not_started(run::start(host, starting, &start, |text| output::message(text))))
+    run::start(host, starting, &start, |text| output::message(text)).map(Exit::code).map_err(|error| {
+        match error {
+            RunError::SeveralApps => CliError::new(error.to_string()),
+            error => wishes::not_started(error),
+        }
+    })
 }

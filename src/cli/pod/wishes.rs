@@ -20,6 +20,7 @@ use crate::pod::network::Network;
 use crate::pod::prepare::{PodRequest, Restrictions, Roots};
 use crate::pod::run::{PodLimits, RunError, StartRequest};
 use crate::pod::volume::source::SourceError;
+use crate::stage1::interactive::of_caller;
 use crate::stage1::plan::{HostName, KernelPaths};
 
 /// What `run` and `prepare` have in common.
@@ -189,6 +190,7 @@ pub fn start_request(flags: &StartFlags, for_all: &AppFlags, ctx: &Context) -> S
         systemd_exec_pid: variable("SYSTEMD_EXEC_PID"),
         debug: ctx.debug,
         data_dir: ctx.data_dir().to_owned(),
+        interactive: flags.interactive.then(|| of_caller(super::enter::term())),
     }
 }
 

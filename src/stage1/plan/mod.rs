@@ -10,7 +10,11 @@ mod units;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-pub use self::units::{UnitPlanError, app_unit_name, enter_drop_in, enter_template, leash_template};
+pub(in crate::stage1) use self::skeleton::IO_DIR;
+pub use self::units::{
+    Interactive, UnitPlanError, app_unit_name, enter_drop_in, enter_template, interactive_drop_in,
+    interactive_drop_in_dir, leash_template,
+};
 use crate::appc::capability::CapabilitySet;
 use crate::appc::isolator::filter::Filter;
 use crate::appc::name::AcName;

@@ -52,6 +52,17 @@ pub struct Start<'a> {
     pub debug: bool,
     /// Where the pod's filters come from.
     pub filtering: Filtering,
+    /// What becomes of the pod's console.
+    pub console: Console,
+}
+
+/// What the supervisor does with the pod's console (systemd-nspawn(1), `--console=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Console {
+    /// What is written there goes to standard output; the caller's terminal stays as it is.
+    ReadOnly,
+    /// It is the caller's terminal.
+    Interactive,
 }
 
 /// Returns the supervisor's program: every flag is one that systemd 252 has.
@@ -65,8 +76,12 @@ pub fn program(start: &Start<'_>) -> Program {
         // What --boot means to nspawn, but for where systemd is: how it is told to stop.
         Filtering::ByInit => "--kill-signal=SIGRTMIN+3",
     };
-    let mut args: Vec<String> = ["--quiet", "--keep-unit", init, "--settings=no", "--console=read-only"]
+    let mut args: Vec<String> = ["--quiet", "--keep-unit", init, "--settings=no"]
         .into_iter()
+        .chain(match start.console {
+            Console::ReadOnly => ["--console=read-only"],
+            Console::Interactive => ["--console=interactive"],
+        })
         .chain(["--resolv-conf=off", "--timezone=off", "--link-journal=no"])
         .map(str::to_owned)
         .collect();

@@ -11,6 +11,8 @@ use crate::stage1::status::STATUS_DIR;
 pub(super) const ENV_DIR: &str = "rkt/env";
 /// Where volumes are mounted, by their numbers.
 pub(super) const VOLUMES_DIR: &str = "rkt/volumes";
+/// What connects the app of an interactive pod with the caller; it is there in such a pod only.
+pub(in crate::stage1) const IO_DIR: &str = "rkt/io";
 /// The place of systemd's generators, where nothing is: for an empty directory systemd would fork all the same.
 pub(super) const NO_GENERATORS: &str = "/rkt/no-generators";
 /// The bus configuration: root only.

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use super::nspawn::{Filtering, Registration, Start, program, sample};
-use super::{AppMount, AppSpec, EntryKind, HostName, KernelPaths, PodSpec, entries};
+use super::nspawn::{Console, Filtering, Registration, Start, program, sample};
+use super::{
+    AppMount, AppSpec, EntryKind, HostName, Interactive, KernelPaths, PodSpec, entries, interactive_drop_in,
+};
 use crate::appc::capability::{Capability, CapabilitySet};
 use crate::appc::isolator::filter::{Filter, filtering};
 use crate::appc::isolator::{Isolator, SeccompSet};
@@ -179,6 +181,7 @@ fn the_command_of_the_supervisor() {
         capabilities: Some(CapabilitySet::EMPTY),
         debug: false,
         filtering: Filtering::BySupervisor,
+        console: Console::ReadOnly,
     };
     let own =
         Start { filtering: Filtering::ByInit, capabilities: None, notify_socket: None, ..start.clone() };
@@ -194,4 +197,17 @@ fn the_command_of_the_supervisor() {
         let args = program.args.join("\n").replace(&std::process::id().to_string(), "PID");
         assert_golden(name, &format!("{environment}{args}\n"));
     }
+}
+
+#[test]
+fn the_app_of_an_interactive_pod() {
+    let app = "web".parse().unwrap();
+    let drop_in = |own: &[&str], how| interactive_drop_in(&app, own, &how).unwrap();
+    let terminal = drop_in(&["LANG", "A"], Interactive::Terminal { term: Some("xterm-256color".into()) });
+    let nameless = drop_in(&[], Interactive::Terminal { term: None });
+    let pipes = drop_in(&[], Interactive::Pipes);
+    assert_golden(
+        "pod/interactive.txt",
+        &format!("{terminal}\n# without TERM\n{nameless}\n# pipes\n{pipes}"),
+    );
 }

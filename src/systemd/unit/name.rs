@@ -190,17 +190,27 @@ impl Value for Errno {
 
 /// Names of environment variables; an empty list adds nothing and is not written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct VariableNames(Vec<VariableName>);
+pub struct VariableNames {
+    names: Vec<VariableName>,
+    forgets: bool,
+}
+
+impl VariableNames {
+    /// The empty value, which makes systemd forget the names that were said before, in the unit of a drop-in.
+    pub fn forget() -> Self {
+        Self { names: Vec::new(), forgets: true }
+    }
+}
 
 impl FromIterator<VariableName> for VariableNames {
     fn from_iter<I: IntoIterator<Item = VariableName>>(names: I) -> Self {
-        Self(names.into_iter().collect())
+        Self { names: names.into_iter().collect(), forgets: false }
     }
 }
 
 impl Value for VariableNames {
     fn render(&self) -> String {
-        joined(&self.0)
+        joined(&self.names)
     }
 
     fn syntax(&self) -> Syntax {
@@ -208,11 +218,11 @@ impl Value for VariableNames {
     }
 
     fn meaning(&self, _instance: &str) -> Vec<Vec<u8>> {
-        self.0.iter().map(bytes_of).collect()
+        self.names.iter().map(bytes_of).collect()
     }
 
     fn adds_nothing(&self) -> bool {
-        self.0.is_empty()
+        self.names.is_empty() && !self.forgets
     }
 }
 

@@ -125,6 +125,35 @@ impl Value for UnitPath {
     }
 }
 
+/// A path at which nothing must be (systemd.unit(5), `ConditionPathExists=` with `!`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingPath(UnitPath);
+
+impl MissingPath {
+    /// Takes the path.
+    pub fn new(path: UnitPath) -> Self {
+        Self(path)
+    }
+}
+
+impl Value for MissingPath {
+    fn render(&self) -> String {
+        format!("!{}", self.0.render())
+    }
+
+    fn syntax(&self) -> Syntax {
+        Syntax::Expanded
+    }
+
+    fn meaning(&self, instance: &str) -> Vec<Vec<u8>> {
+        self.0.meaning(instance).into_iter().map(|path| [b"!", path.as_slice()].concat()).collect()
+    }
+
+    fn uses_instance(&self) -> bool {
+        self.0.uses_instance()
+    }
+}
+
 fn simplified(path: &str) -> Result<String, ValueError> {
     let refuse = |reason| Err(ValueError::new("path", path, reason));
     if let Some(reason) = unfit(path) {

@@ -10,7 +10,7 @@ use super::exec::{Exec, Variable};
 use super::name::{
     CapabilitySet, Errno, Identifier, Line, SocketUnits, SystemCallFilter, Units, VariableNames,
 };
-use super::path::{Bind, DeviceRule, ListenPath, LiteralPath, Paths, RootPaths, UnitPath};
+use super::path::{Bind, DeviceRule, ListenPath, LiteralPath, MissingPath, Paths, RootPaths, UnitPath};
 use super::stream::{ListenAddress, StandardInput, StandardOutput};
 use super::value::{
     Action, Architectures, Bytes, CleanSignal, CollectMode, CpuQuota, CpuWeight, DescriptorCount,
@@ -91,6 +91,7 @@ settings! {
         one SuccessAction(Action),
         one FailureActionExitStatus(ExitStatus),
         one SuccessActionExitStatus(ExitStatus),
+        many ConditionPathExists(MissingPath),
         one StopWhenUnneeded(bool),
         one RefuseManualStart(bool),
         one RefuseManualStop(bool),

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::exec::{Argument, Exec, OnFailure, Variable};
 use super::name::{CapabilitySet, Line, SystemCall, SystemCallFilter, Units};
 use super::path::{
-    Bind, BindPath, DeviceRule, IfMissing, ListenPath, LiteralPath, RootPaths, StreamPath, Submounts,
-    UnitPath,
+    Bind, BindPath, DeviceRule, IfMissing, ListenPath, LiteralPath, MissingPath, RootPaths, StreamPath,
+    Submounts, UnitPath,
 };
 use super::stream::{ListenAddress, StandardInput, StandardOutput};
 use super::value::{
@@ -276,6 +276,7 @@ fn every_reference() -> Unit {
         Setting::AllowIsolate(true),
         Setting::IgnoreOnIsolate(true),
         Setting::CollectMode(CollectMode::InactiveOrFailed),
+        Setting::ConditionPathExists(MissingPath::new(path("/rkt/io/no such%"))),
         Setting::JobTimeoutSec(TimeSpan::seconds(90)),
         Setting::StartLimitIntervalSec(TimeSpan::new(Duration::ZERO)),
     ])

@@ -6,11 +6,13 @@
 
 mod app;
 mod enter;
+mod interactive;
 mod own;
 
 use std::path::Path;
 
 pub use self::enter::{enter_drop_in, enter_template, leash_template};
+pub use self::interactive::{Interactive, interactive_drop_in, interactive_drop_in_dir};
 use super::{AppSpec, KernelPaths, PodSpec};
 use crate::appc::name::AcName;
 use crate::stage1::status::STATUS_DIR;

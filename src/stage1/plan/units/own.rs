@@ -1,11 +1,11 @@
 //! The pod's own units: its targets, the record of readiness, the end, the journal, the bus, the log-in.
 
 use super::{UnitPlanError, bare, dev_log_socket, failed_name, journal_socket, mark_unit};
-use crate::stage1::inside::{PROGRAM, VERIFY};
+use crate::stage1::inside::{PROGRAM, SUPERVISED, VERIFY};
 use crate::stage1::plan::{PodSpec, skeleton};
 use crate::stage1::status::{READY, STOPPING, SUPERVISOR_STATUS};
 use crate::systemd::unit::exec::{Argument, Exec, OnFailure};
-use crate::systemd::unit::path::{ListenPath, UnitPath};
+use crate::systemd::unit::path::{ListenPath, MissingPath, StreamPath, UnitPath};
 use crate::systemd::unit::stream::{ListenAddress, StandardInput, StandardOutput};
 use crate::systemd::unit::value::{
     Action, Bytes, CleanSignal, DescriptorCount, KillMode, Mode, NotifyAccess, OomScoreAdjust, Restart,
@@ -15,7 +15,8 @@ use crate::systemd::unit::{Setting, Unit};
 use crate::systemd::unit_name::{UnitKind, UnitName};
 
 pub(super) fn units(pod: &PodSpec, apps: &[UnitName]) -> Result<Vec<Unit>, UnitPlanError> {
-    let mut units = vec![default_target(apps)?, apps_target()?, console_watch()?, verify_unit(apps)?];
+    let mut units =
+        vec![default_target(apps)?, apps_target()?, console_watch()?, supervised()?, verify_unit(apps)?];
     units.extend(readiness(apps)?);
     units.extend(exit_units(pod, apps)?);
     units.extend(journal_units()?);
@@ -44,12 +45,26 @@ fn default_target(apps: &[UnitName]) -> Result<Unit, UnitPlanError> {
 /// Ends the pod in order when its supervisor is gone, however that died: systemd-nspawn holds the other end of the
 /// console, which is the first pseudo terminal of the pod (/dev/console is a link to it, which systemd does not follow
 /// here). Nobody types on it, and its hang-up makes systemd give this socket up. Without it a killed supervisor would
-/// leave its apps running in a pod that counts as exited.
+/// leave its apps running in a pod that counts as exited. An interactive pod, on whose console somebody does type, has
+/// [`supervised`] instead.
 fn console_watch() -> Result<Unit, UnitPlanError> {
+    let supervised = UnitPath::new(&format!("/{}/supervised", skeleton::IO_DIR))?;
     Ok(bare(UnitName::socket("rkt-console")?)
+        .with(Setting::ConditionPathExists(MissingPath::new(supervised)))
         .with(Setting::FailureAction(Action::Exit))
         .with(Setting::ListenSpecial(ListenPath::new(UnitPath::new("/dev/pts/0")?)?))
         .with(Setting::Service(UnitName::service("rkt-mark")?)))
+}
+
+/// Ends an interactive pod on a terminal when its supervisor is gone, which alone holds the other end of a FIFO.
+fn supervised() -> Result<Unit, UnitPlanError> {
+    let fifo = UnitPath::new(&format!("/{}/supervised", skeleton::IO_DIR)).and_then(StreamPath::new)?;
+    Ok(bare(UnitName::service("rkt-supervised")?)
+        .with(Setting::FailureAction(Action::Exit))
+        .with(Setting::Type(ServiceType::Exec))
+        .with(Setting::ExecStart(Exec::new(PROGRAM, [Argument::new(SUPERVISED)?])?))
+        .with(Setting::StandardInput(StandardInput::File(fifo)))
+        .with(Setting::StandardOutput(StandardOutput::Null)))
 }
 
 /// Unneeded as soon as the last app is inactive: then the pod has ended well.

@@ -119,6 +119,40 @@ impl Context {
         Keystore::new(&self.system_config, &self.local_config)
     }
 
+    /// Returns the words that say the same to another rkt, from whatever directory that is started.
+    ///
+    /// # Errors
+    /// A path that is not UTF-8, which systemd can't hand on.
+    pub fn words(&self) -> Result<Vec<String>, PathBuf> {
+        // Every flag is named, so that a new one is thought of here.
+        let Self {
+            data_dir,
+            debug,
+            insecure,
+            trust_keys_from_https,
+            system_config,
+            local_config,
+            user_config,
+            // Read from the directories of configuration, which are said.
+            settings: _,
+        } = self;
+        let mut words = vec![format!("--insecure-options={insecure}")];
+        words.extend(debug.then(|| "--debug".to_owned()));
+        words.extend(trust_keys_from_https.then(|| "--trust-keys-from-https".to_owned()));
+        let paths = [
+            ("dir", Some(data_dir)),
+            ("system-config", Some(system_config)),
+            ("local-config", Some(local_config)),
+            ("user-config", user_config.as_ref()),
+        ];
+        for (name, path) in paths {
+            if let Some(path) = path {
+                words.push(format!("--{name}={}", path.to_str().ok_or_else(|| path.clone())?));
+            }
+        }
+        Ok(words)
+    }
+
     /// Returns the absolute path of the data directory, which may not exist yet.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir

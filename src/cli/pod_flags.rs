@@ -187,6 +187,24 @@ pub struct NamedNet {
     pub arguments: Option<String>,
 }
 
+impl Net {
+    /// Returns the flag that says this, if one was said.
+    fn word(&self) -> Option<String> {
+        match self {
+            Self::Unsaid => None,
+            Self::Host => Some("--net=host".to_owned()),
+            Self::None => Some("--net=none".to_owned()),
+            Self::Named(nets) => {
+                let one = |net: &NamedNet| match &net.arguments {
+                    Some(arguments) => format!("{}:{arguments}", net.name),
+                    None => net.name.clone(),
+                };
+                Some(format!("--net={}", nets.iter().map(one).collect::<Vec<_>>().join(",")))
+            }
+        }
+    }
+}
+
 impl Check for NetFlags {
     type Value = Net;
 
@@ -241,6 +259,9 @@ pub struct DnsFlags {
     pub hosts_entry: Vec<String>,
 }
 
+/// The mode of `--ipc` that need not be said.
+const AUTO: &str = "auto";
+
 /// Flags of a pod that is started, whenever it was prepared.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StartFlags {
@@ -260,7 +281,7 @@ pub struct StartFlags {
     #[arg(long, value_name = "NAME")]
     pub hostname: Option<HostName>,
     /// Whether the pod has an IPC namespace of its own: auto, private, parent
-    #[arg(long, value_name = "MODE", default_value = "auto")]
+    #[arg(long, value_name = "MODE", default_value = AUTO)]
     pub ipc: String,
 }
 
@@ -494,6 +515,30 @@ impl PrepareFlags {
 }
 
 impl StartFlags {
+    /// Returns the words that say the same to `run-prepared`.
+    pub fn words(&self) -> Vec<String> {
+        // Every flag is named, so that a new one is thought of here.
+        let Self { net, dns, interactive, mds_register, hostname, ipc } = self;
+        let DnsFlags { dns: servers, dns_search, dns_opt, dns_domain, hosts_entry } = dns;
+        let mut words = Vec::new();
+        words.extend(net.word());
+        let lists = [
+            ("dns", servers),
+            ("dns-search", dns_search),
+            ("dns-opt", dns_opt),
+            ("hosts-entry", hosts_entry),
+        ];
+        for (name, values) in lists {
+            words.extend(values.iter().map(|value| format!("--{name}={value}")));
+        }
+        words.extend(dns_domain.iter().map(|domain| format!("--dns-domain={domain}")));
+        words.extend(interactive.then(|| "--interactive".to_owned()));
+        words.extend(mds_register.then(|| "--mds-register".to_owned()));
+        words.extend(hostname.iter().map(|name| format!("--hostname={name}")));
+        words.extend((ipc != AUTO).then(|| format!("--ipc={ipc}")));
+        words
+    }
+
     /// Checks that the networks can do what is asked of them.
     fn check_net(&self, ports: &[PortForward]) -> Result<(), CliError> {
         let without = match *self.net {
@@ -539,6 +584,9 @@ pub struct RunFlags {
     /// Write out the pod's UUID to this file
     #[arg(long, value_name = "FILE")]
     pub uuid_file_save: Option<PathBuf>,
+    /// Run the pod in the background, as a service of systemd, and print its UUID when it is ready
+    #[arg(long)]
+    pub detach: bool,
 }
 
 impl RunFlags {
@@ -552,6 +600,10 @@ impl RunFlags {
         self.start.check_net(&self.prepare.ports)?;
         self.prepare.check_conflicts(&parsed, policy)?;
         self.start.check_interactive(parsed.images.len())?;
+        if self.detach && self.start.interactive {
+            return Err(CliError::new("--detach and --interactive exclude each other")
+                .hint("start the pod with --detach, then run a shell in it with `rkt enter`"));
+        }
         self.prepare.check_source(&parsed)?;
         Ok((parsed, policy))
     }
@@ -659,6 +711,35 @@ mod tests {
         ] {
             assert_eq!(net(words), Err(format!("invalid argument {words:?} for --net={words}: {reason}")));
         }
+    }
+
+    #[test]
+    fn flags_of_a_start_are_said_again_as_they_were() {
+        #[derive(clap::Parser)]
+        struct Program {
+            #[command(flatten)]
+            start: StartFlags,
+        }
+        let words = [
+            "--net=a:IP=1.2.3.4;X=y,b",
+            "--dns=1.1.1.1",
+            "--dns=2.2.2.2",
+            "--dns-search=x",
+            "--dns-opt=y",
+            "--hosts-entry=1.2.3.4=z",
+            "--dns-domain=d",
+            "--mds-register",
+            "--hostname=h",
+            "--ipc=private",
+        ];
+        let again = |words: &[&str]| {
+            let argv = std::iter::once("rkt").chain(words.iter().copied());
+            <Program as clap::Parser>::try_parse_from(argv).expect("right flags").start.words()
+        };
+        assert_eq!(again(&words), words);
+        assert_eq!(again(&["--net"]), ["--net=default"]);
+        assert_eq!(again(&["--net=none"]), ["--net=none"]);
+        assert_eq!(again(&[]), [""; 0]);
     }
 
     #[test]

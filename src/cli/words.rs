@@ -106,7 +106,7 @@ pub enum WordError {
         /// Without dashes.
         name: String,
     },
-    /// There are no short flags but `-h`.
+    /// The command has no such short flag; most have none but `-h`.
     #[error("unknown shorthand flag: '{letter}' in {word}")]
     UnknownShortFlag {
         /// The first letter.
@@ -340,7 +340,11 @@ impl<'c> Reader<'c> {
             return Ok(true);
         }
         let Some(mut flag) = Flag::split(word) else {
-            return if is_short_flag(word) { Err(unknown_short_flag(word)) } else { Ok(false) };
+            return if is_short_flag(word) {
+                self.short_flags(word, words).map(|()| true)
+            } else {
+                Ok(false)
+            };
         };
         if flag.value.is_none() && needs_value(self.known(&flag.name)?) {
             let value = words.next().ok_or_else(|| WordError::NeedsValue { name: flag.name.clone() })?;
@@ -349,6 +353,30 @@ impl<'c> Reader<'c> {
         self.known(&flag.name)?;
         self.place(flag);
         Ok(true)
+    }
+
+    /// Reads `-f`, `-n5`, `-n 5` and `-fn5` as what they stand for.
+    fn short_flags(
+        &mut self,
+        word: &OsStr,
+        words: &mut impl Iterator<Item = OsString>,
+    ) -> Result<(), WordError> {
+        let unknown = || unknown_short_flag(word);
+        let text = word.to_str().ok_or_else(unknown)?;
+        let mut letters = text.chars().skip(1);
+        while let Some(letter) = letters.next() {
+            let known = self.command().get_arguments().find(|arg| arg.get_short() == Some(letter));
+            let name = known.and_then(Arg::get_long).ok_or_else(unknown)?.to_owned();
+            let mut value = None;
+            if known.is_some_and(needs_value) {
+                let rest: String = letters.by_ref().collect();
+                let joined = Some(OsString::from(rest)).filter(|rest| !rest.is_empty());
+                let next = joined.or_else(|| words.next());
+                value = Some(next.ok_or_else(|| WordError::NeedsValue { name: name.clone() })?);
+            }
+            self.place(Flag { name, value });
+        }
+        Ok(())
     }
 
     fn known(&self, name: &str) -> Result<&'c Arg, WordError> {

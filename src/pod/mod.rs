@@ -5,12 +5,14 @@
 //! remove them, [`export`] makes an image of what one has left; [`network`] joins them to networks and parts the dead.
 
 pub mod app;
+pub mod detach;
 pub mod enter;
 pub mod etc;
 pub mod export;
 pub mod gc;
 pub mod layout;
 pub mod lifecycle;
+pub mod logs;
 pub mod network;
 pub mod observe;
 pub mod port;

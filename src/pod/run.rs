@@ -164,7 +164,7 @@ impl Hint for RunError {
 
 /// A host that can take a pod now.
 pub struct Host {
-    bus: SystemBus,
+    pub(super) bus: SystemBus,
 }
 
 impl Host {
@@ -263,7 +263,7 @@ fn ready<P: Startable>(
 }
 
 /// systemd ignores a limit whose controller is not there, and says nothing.
-fn tell_of_missing_controllers(limits: PodLimits, notice: impl Fn(&str)) {
+pub(super) fn tell_of_missing_controllers(limits: PodLimits, notice: impl Fn(&str)) {
     for (is_set, controller) in
         [(limits.memory_max.is_some(), "memory"), (limits.cpu_millicores.is_some(), "cpu")]
     {
@@ -421,6 +421,15 @@ fn own_service(systemd_exec_pid: Option<&str>) -> Result<Option<String>, SysErro
     Ok((unit.ends_with(".service") && !of_a_user).then(|| unit.to_owned()))
 }
 
+/// Which device nodes a pod may open: the usual ones and its volumes, unless the user switched that off.
+pub(super) fn devices(paths: &PodPaths, volumes: &[Source]) -> Devices {
+    if paths.kernel_paths_open().exists() {
+        Devices::Any
+    } else {
+        Devices::UsualAnd(source::allowed_devices(volumes))
+    }
+}
+
 fn scope<P: Startable>(
     pod: &Pod<P>,
     request: &StartRequest,
@@ -431,11 +440,7 @@ fn scope<P: Startable>(
         unit: nspawn::scope_name(uuid)?,
         description: format!("rkt pod {uuid}"),
         pid: std::process::id(),
-        devices: if pod.paths().kernel_paths_open().exists() {
-            Devices::Any
-        } else {
-            Devices::UsualAnd(source::allowed_devices(volumes))
-        },
+        devices: devices(&pod.paths(), volumes),
         memory_max: request.limits.memory_max,
         cpu_quota_per_second_usec: request.limits.cpu_millicores.map(|millicores| millicores * 1000),
     })
@@ -477,7 +482,7 @@ fn tree_of(paths: &PodPaths, app: &RuntimeApp) -> Result<TreeId, SysError> {
 }
 
 /// Opens the volumes' sources while this process still has the host's view, and makes their mount points.
-fn open_volumes(paths: &PodPaths, manifest: &PodManifest) -> Result<Vec<Source>, RunError> {
+pub(super) fn open_volumes(paths: &PodPaths, manifest: &PodManifest) -> Result<Vec<Source>, RunError> {
     // A pod in a service has no device policy of ours: an app must not make itself a node in a volume.
     let devices = if paths.kernel_paths_open().exists() { DeviceNodes::Usable } else { DeviceNodes::Useless };
     let sources = source::open(&volume::number(manifest)?.volumes, paths, devices)?;

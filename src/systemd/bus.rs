@@ -20,6 +20,9 @@ pub const OLDEST_SYSTEMD: u32 = 252;
 /// How long systemd may take to make a scope before the command gives up.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// How often somebody who waits for a service is asked whether they still want it.
+const GIVEN_UP_STEP: Duration = Duration::from_millis(100);
+
 /// What the processes of a scope get when it is stopped: by `machinectl terminate`, by `systemctl stop`, at shutdown.
 ///
 /// SIGTERM would reach the pod's systemd, which executes itself anew, its journald, which is gone before the apps' last
@@ -131,6 +134,34 @@ pub struct ScopeRequest {
     pub memory_max: Option<u64>,
     /// Processor time that they may use together, in microseconds per second (`CPUQuotaPerSecUSec=`).
     pub cpu_quota_per_second_usec: Option<u64>,
+}
+
+/// What a transient service with a pod is asked to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceRequest {
+    /// Its name.
+    pub unit: UnitName,
+    /// What `systemctl status` shows.
+    pub description: String,
+    /// The command that becomes the pod's supervisor; the first word is the path of the program.
+    pub command: Vec<String>,
+    /// Which device nodes may be opened.
+    pub devices: Devices,
+    /// Memory that all processes of the pod may use together, in bytes (`MemoryMax=`).
+    pub memory_max: Option<u64>,
+    /// Processor time that they may use together, in microseconds per second (`CPUQuotaPerSecUSec=`).
+    pub cpu_quota_per_second_usec: Option<u64>,
+}
+
+/// How the start of a service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// It is ready.
+    Ready,
+    /// It ended before.
+    Failed,
+    /// The caller did not want it any more; it is stopped.
+    GivenUp,
 }
 
 /// Which device nodes the processes of a scope may open.
@@ -306,25 +337,66 @@ impl SystemBus {
             ("KillSignal", STOP_SIGNAL.into()),
             ("TimeoutStopUSec", STOP_TIMEOUT_USEC.into()),
         ];
-        let rules: Vec<(String, &str)>;
-        match &scope.devices {
-            Devices::UsualAnd(more) => {
-                rules = more.iter().map(AllowedDevice::rule).collect();
-                let usual = [("char-pts", "rw"), ("/dev/net/tun", "rwm"), ("/dev/fuse", "rwm")];
-                let more = rules.iter().map(|(path, access)| (path.as_str(), *access));
-                properties.push(("DevicePolicy", "closed".into()));
-                properties.push(("DeviceAllow", usual.into_iter().chain(more).collect::<Vec<_>>().into()));
-            }
-            Devices::Any => {}
-        }
-        if let Some(bytes) = scope.memory_max {
-            properties.push(("MemoryMax", bytes.into()));
-        }
-        if let Some(quota) = scope.cpu_quota_per_second_usec {
-            properties.push(("CPUQuotaPerSecUSec", quota.into()));
-        }
+        properties.extend(bounds(&scope.devices, scope.memory_max, scope.cpu_quota_per_second_usec));
         let job = manager.start_transient_unit(scope.unit.as_ref(), "fail", &properties, &[]).await?;
         ended(&mut removed, &job).await
+    }
+
+    /// Starts a transient service, and waits until it is ready or has failed, or `given_up` says so.
+    ///
+    /// # Errors
+    /// When systemd refuses it or does not answer.
+    pub fn start_service(
+        &self,
+        service: &ServiceRequest,
+        given_up: impl Fn() -> bool,
+    ) -> Result<Started, BusError> {
+        let refused =
+            |cause: zbus::Error| BusError::Scope { unit: service.unit.clone(), reason: reason(&cause) };
+        let started = self.runtime.block_on(async {
+            let (mut removed, job) = within(self.service(service)).await?;
+            loop {
+                match tokio::time::timeout(GIVEN_UP_STEP, ended(&mut removed, &job)).await {
+                    Ok(Ok(())) => return Ok(Started::Ready),
+                    Ok(Err(cause)) => {
+                        log::debug!("{}: {}", service.unit, reason(&cause));
+                        return Ok(Started::Failed);
+                    }
+                    Err(_) if given_up() => return Ok(Started::GivenUp),
+                    Err(_) => {}
+                }
+            }
+        });
+        if matches!(started, Ok(Started::GivenUp)) {
+            self.stop(&service.unit, "replace")?;
+        }
+        started.map_err(refused)
+    }
+
+    /// Asks for a service; whoever waits for the job may stop and go on with it.
+    async fn service(&self, service: &ServiceRequest) -> zbus::Result<(JobRemovedStream, OwnedObjectPath)> {
+        let manager = self.manager().await?;
+        let removed = manager.receive_job_removed().await?;
+        let program = service.command.first().cloned().unwrap_or_default();
+        // The flag keeps systemd from replacing `$NAME` in the arguments.
+        let command = (program, service.command.clone(), vec!["no-env-expand"]);
+        let mut properties: Vec<(&str, Variant<'_>)> = vec![
+            ("Description", service.description.as_str().into()),
+            ("Slice", "machine.slice".into()),
+            ("Delegate", true.into()),
+            ("CollectMode", "inactive-or-failed".into()),
+            ("Type", "notify".into()),
+            ("ExecStartEx", vec![command].into()),
+            // The supervisor lets the pod end in order; what is left after that is killed.
+            ("KillMode", "mixed".into()),
+            // One process that the kernel kills for its memory is the app's business.
+            ("OOMPolicy", "continue".into()),
+            ("TimeoutStartUSec", u64::MAX.into()),
+            ("TimeoutStopUSec", STOP_TIMEOUT_USEC.into()),
+        ];
+        properties.extend(bounds(&service.devices, service.memory_max, service.cpu_quota_per_second_usec));
+        let job = manager.start_transient_unit(service.unit.as_ref(), "fail", &properties, &[]).await?;
+        Ok((removed, job))
     }
 
     /// Ends a scope that has no processes any more, if it is there.
@@ -335,10 +407,15 @@ impl SystemBus {
     /// # Errors
     /// When systemd refuses or does not answer in time.
     pub fn stop_scope(&self, unit: &UnitName) -> Result<(), BusError> {
+        self.stop(unit, "fail")
+    }
+
+    /// Ends a unit, if it is there; `mode` says what becomes of a job that it has (systemctl(1), `--job-mode=`).
+    fn stop(&self, unit: &UnitName, mode: &str) -> Result<(), BusError> {
         let stopped = async {
             let manager = self.manager().await?;
             let mut removed = manager.receive_job_removed().await?;
-            let job = manager.stop_unit(unit.as_ref(), "fail").await?;
+            let job = manager.stop_unit(unit.as_ref(), mode).await?;
             ended(&mut removed, &job).await
         };
         match self.runtime.block_on(within(stopped)) {
@@ -346,6 +423,28 @@ impl SystemBus {
             answer => answer.map_err(|cause| BusError::Stop { unit: unit.clone(), reason: reason(&cause) }),
         }
     }
+}
+
+/// What a pod as a whole may do, in a scope and in a service.
+fn bounds(
+    devices: &Devices,
+    memory_max: Option<u64>,
+    cpu_quota_per_second_usec: Option<u64>,
+) -> Vec<(&'static str, Variant<'static>)> {
+    let mut properties: Vec<(&str, Variant<'_>)> = Vec::new();
+    match devices {
+        Devices::UsualAnd(more) => {
+            let usual = [("char-pts", "rw"), ("/dev/net/tun", "rwm"), ("/dev/fuse", "rwm")];
+            let usual = usual.map(|(path, access)| (path.to_owned(), access));
+            let allowed: Vec<_> = usual.into_iter().chain(more.iter().map(AllowedDevice::rule)).collect();
+            properties.push(("DevicePolicy", "closed".into()));
+            properties.push(("DeviceAllow", allowed.into()));
+        }
+        Devices::Any => {}
+    }
+    properties.extend(memory_max.map(|bytes| ("MemoryMax", bytes.into())));
+    properties.extend(cpu_quota_per_second_usec.map(|quota| ("CPUQuotaPerSecUSec", quota.into())));
+    properties
 }
 
 /// What systemd says of a unit that is not loaded.

@@ -81,6 +81,7 @@ fn help_of_rkt_lists_commands_by_their_path() {
             "image rm",
             "image verify",
             "list",
+            "logs",
             "metadata-service",
             "prepare",
             "rm",

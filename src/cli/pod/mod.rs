@@ -6,6 +6,7 @@ pub mod enter;
 pub mod export;
 pub mod gc;
 pub mod list;
+pub mod logs;
 pub mod prepare;
 pub mod rm;
 pub mod run;

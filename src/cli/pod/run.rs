@@ -9,10 +9,11 @@ use crate::cli::pod_flags::RunFlags;
 use crate::cli::{CliError, Context, Exit, output};
 use crate::image::store::Store;
 use crate::os::{atomic, interrupt};
-use crate::pod::lifecycle::PodsDir;
+use crate::pod::detach::{self, DetachError};
+use crate::pod::lifecycle::{Pod, PodsDir, Preparing};
 use crate::pod::network::Setup;
 use crate::pod::prepare;
-use crate::pod::run::{self, Host, Starting};
+use crate::pod::run::{self, Host, StartRequest, Starting};
 
 /// Prepares a pod and becomes its supervisor.
 pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
@@ -29,19 +30,49 @@ pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
     let pods = PodsDir::new(ctx.data_dir());
     let pod = pods.create().map_err(|error| CliError::new("error creating new pod").because(error))?;
     let saved = args.uuid_file_save.as_deref().map(|file| UuidFile::save(file, pod.uuid())).transpose()?;
-    // Its plugins work while the pod is prepared.
-    let network = Setup::begin(&network, &pods, &pod).map_err(|error| wishes::no_network().because(error))?;
+    // Its plugins work while the pod is prepared. A pod in the background gets its network from who starts it.
+    let begin = || Setup::begin(&network, &pods, &pod).map_err(|error| wishes::no_network().because(error));
+    let network = (!args.detach).then(begin).transpose()?;
     prepare::fill(&pod, &store, &request)
         .map_err(|error| CliError::new("error setting up stage0").because(error))?
         .iter()
         .for_each(output::message);
     start.etc = dns::request(&args.start.dns)?;
+    let Some(network) = network else { return detached(&args, ctx, host, pod, &start, saved) };
     let starting = Starting { network, pod, store: &store };
     let code =
         run::start(host, starting, &start, |text| output::message(text)).map_err(wishes::not_started)?;
     // The pod ran beside this process, and has a name for gc and status.
     std::mem::forget(saved);
     Ok(Exit::code(code))
+}
+
+/// Leaves the prepared pod to a service of systemd, which runs `rkt run-prepared`.
+fn detached(
+    args: &RunFlags,
+    ctx: &Context,
+    host: Host,
+    pod: Pod<Preparing>,
+    start: &StartRequest,
+    saved: Option<UuidFile<'_>>,
+) -> Result<Exit, CliError> {
+    let failed = |error| match error {
+        DetachError::Start(error) => wishes::not_started(error),
+        error => CliError::new("error starting the pod").because(error),
+    };
+    let global = ctx.words().map_err(|path| {
+        CliError::new(format!(
+            "the path {:?} is not UTF-8, which --detach can't pass on",
+            path.display().to_string()
+        ))
+    })?;
+    let flags = global.into_iter().chain(["run-prepared".to_owned()]).chain(args.start.words()).collect();
+    let pods = PodsDir::new(ctx.data_dir());
+    let uuid =
+        detach::start(host, &pods, pod, flags, start.limits, |text| output::message(text)).map_err(failed)?;
+    output::line(uuid);
+    std::mem::forget(saved);
+    Ok(Exit::SUCCESS)
 }
 
 /// The file of `--uuid-file-save`. It is dropped only when the pod that it names did not start, and is gone then too.

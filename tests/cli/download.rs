@@ -334,8 +334,8 @@ fn f23_silence_is_not_waited_for() {
 #[test]
 fn f26_what_is_wrong_with_a_server_is_named() {
     let it = Shop::new(1000, usual);
-    let hint = "fetch: hint: add the authority to the system's certificates; --insecure-options=tls goes on without \
-                knowing the server\n";
+    let authorities = "fetch: hint: add the authority to the system's certificates (package ca-certificates); \
+                --insecure-options=tls goes on without knowing the server\n";
     for (host, problem) in [
         ("expired.example.com", "it has expired"),
         ("wrong.example.com", "it is for another host"),
@@ -344,7 +344,7 @@ fn f26_what_is_wrong_with_a_server_is_named() {
         it.refused(
             &format!("https://{host}/app.aci"),
             &format!(
-                "fetch: error downloading the signature file: the certificate of {host} is not accepted: {problem}\n{hint}"
+                "fetch: error downloading the signature file: the certificate of {host} is not accepted: {problem}\n{authorities}"
             ),
         );
         let ended = it.run(&format!("--insecure-options=tls fetch https://{host}/app.aci"));
@@ -370,6 +370,22 @@ fn f26_what_is_wrong_with_a_server_is_named() {
         "{}",
         ended.stderr
     );
+    // A host that knows no authority.
+    let unknown = |words: &str| {
+        let run = it.rkt(&format!("--insecure-options=image fetch {words}"));
+        run.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/no/such").end()
+    };
+    unknown(URL).expect(
+        254,
+        "",
+        &format!(
+            "fetch: error downloading ACI: the certificate of example.com is not accepted: it is signed by an authority \
+             that this host does not know\n{authorities}"
+        ),
+    );
+    unknown("http://example.com/app.aci").expect_code(0);
+    it.run("image rm example.com/app").expect_code(0);
+    it.run("image gc").expect_code(0);
     // A proxy that is down.
     let proxy = format!("http://{free}");
     let ended = it.world.rkt(&format!("--dir=data fetch {URL}")).env("HTTPS_PROXY", proxy).end();

@@ -142,8 +142,8 @@ impl Hint for HttpError {
         match self {
             Self::Unknown { .. } => Some("check the name, and this host's resolver with `resolvectl query`".into()),
             Self::Certificate { .. } => Some(
-                "add the authority to the system's certificates; --insecure-options=tls goes on without knowing the \
-                 server"
+                "add the authority to the system's certificates (package ca-certificates); --insecure-options=tls goes \
+                 on without knowing the server"
                     .into(),
             ),
             Self::Connect { .. } | Self::ConnectTimeout { .. } => {

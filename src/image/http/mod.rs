@@ -107,7 +107,7 @@ impl Client {
     /// Makes a client; nothing is sent.
     ///
     /// # Errors
-    /// When the system's certificates can't be had, or the system gives no more descriptors.
+    /// When the system gives no more descriptors.
     pub fn new(options: ClientOptions) -> Result<Self, HttpError> {
         // The second time it is there already.
         let _installed = rustls::crypto::ring::default_provider().install_default();
@@ -116,15 +116,23 @@ impl Client {
             .enable_all()
             .build()
             .map_err(|cause| HttpError::Setup(crate::os::cause_text(&cause)))?;
-        let http = reqwest::Client::builder()
-            .user_agent(HeaderValue::from_static(concat!("rkt/", env!("CARGO_PKG_VERSION"))))
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_LIMIT)
-            .referer(false)
-            .tls_danger_accept_invalid_certs(options.certificates == Certificates::Unchecked)
-            .dns_resolver(PublicOnly::new(Arc::clone(&known_hosts), options.proxies))
-            .build()
-            .map_err(|error| HttpError::Setup(error::innermost(&error)))?;
+        let resolver = PublicOnly::new(Arc::clone(&known_hosts), options.proxies);
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(HeaderValue::from_static(concat!("rkt/", env!("CARGO_PKG_VERSION"))))
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT_LIMIT)
+                .referer(false)
+                .tls_danger_accept_invalid_certs(options.certificates == Certificates::Unchecked)
+                .dns_resolver(Arc::clone(&resolver))
+        };
+        // A host without the package ca-certificates knows no authority. Plain HTTP works there, and an HTTPS server is
+        // refused for what it is: one that nobody known vouches for.
+        let http = builder().build().or_else(|error| {
+            log::debug!("{}", error::innermost(&error));
+            builder().tls_certs_only([]).build()
+        });
+        let http = http.map_err(|error| HttpError::Setup(error::innermost(&error)))?;
         Ok(Self {
             http,
             runtime,

@@ -215,10 +215,12 @@ fn an_image_that_can_not_be_an_app_leaves_no_pod() {
             "other.aci",
             image("other.aci", "manifest: labels: bad os \"windows\" (must be one of: [darwin freebsd linux])"),
         ),
+        // Nobody listens there.
         (
-            "example.com/not-there",
-            "run: example.com/not-there is not in the store, and discovering images by name is not supported by this version yet\n\
-             run: hint: download the image with another tool and give its file\n"
+            "127.0.0.78/not-there",
+            "run: discovery failed for \"127.0.0.78/not-there\": connecting to 127.0.0.78: Connection refused \
+             (https://127.0.0.78/not-there, https://127.0.0.78)\n\
+             run: hint: if the image is not published by its name, give its URL, or a file\n"
                 .to_owned(),
         ),
         (

@@ -25,7 +25,7 @@ fn an_app_runs_upon_what_its_image_depends_on() {
     );
     let line = "cat /srv/below /srv/both; id -u; ls /srv";
     let top = upon("example.com/top", line).file("/srv/both", 0o644, "top\n").write(pods.path());
-    let ended = pods.run("").arg(&top).end();
+    let ended = pods.run("--pull-policy=never").arg(&top).end();
     ended.expect_code(254);
     assert!(
         ended.stderr.starts_with(

@@ -11,6 +11,7 @@ mod detach;
 mod enter;
 mod etc_files;
 mod export;
+mod fetch;
 mod filters;
 mod host;
 mod inside;

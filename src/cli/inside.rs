@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::output;
-use crate::os::process::{Program, become_program};
+use crate::os::process::{Program, become_init};
 use crate::stage1::filters::Filters;
 use crate::stage1::inside::{self, FAILED, Failure, INIT, MonitorEnvironment, SUPERVISED, SYSTEMD, VERIFY};
 use crate::stage1::verify;
@@ -72,7 +72,7 @@ fn init(arguments: &[&str]) -> u8 {
         // systemd-nspawn gives this to whatever is no init; systemd finds its own.
         env: std::env::vars().filter(|(name, _)| name != "LANG").collect(),
     };
-    output::message(become_program(&program, &[]));
+    output::message(become_init(&program));
     BROKEN
 }
 

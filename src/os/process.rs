@@ -147,8 +147,41 @@ pub fn become_program<'a>(program: &Program, kept: impl IntoIterator<Item = &'a 
     if let Err(error) = close_others_on_exec(kept) {
         return error;
     }
-    let cause = Command::new(&program.path).args(&program.args).env_clear().envs(&program.env).exec();
+    let cause = command(program).exec();
     SysError::new("executing", &program.path, cause)
+}
+
+/// Becomes `program`, which is a systemd and the process 1 of its namespace, with the standard streams.
+///
+/// What comes meanwhile to make it stop (systemd(1), "Signals") waits until it listens: to a process 1 without a handler
+/// the kernel delivers nothing, and the wish would be lost. Returns only when that was refused.
+#[allow(unsafe_code, reason = "pre_exec runs where only system calls are allowed")]
+pub fn become_init(program: &Program) -> SysError {
+    if let Err(error) = close_others_on_exec(&[]) {
+        return error;
+    }
+    let mut command = command(program);
+    // SAFETY: the set is a local value, and sigprocmask(2) a system call. Before it the standard library has unblocked all.
+    unsafe {
+        command.pre_exec(|| {
+            let mut stop: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut stop);
+            for signal in [libc::SIGRTMIN() + 3, libc::SIGRTMIN() + 4, libc::SIGINT, libc::SIGWINCH] {
+                libc::sigaddset(&raw mut stop, signal);
+            }
+            match libc::sigprocmask(libc::SIG_BLOCK, &raw const stop, std::ptr::null_mut()) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    SysError::new("executing", &program.path, command.exec())
+}
+
+fn command(program: &Program) -> Command {
+    let mut command = Command::new(&program.path);
+    command.args(&program.args).env_clear().envs(&program.env);
+    command
 }
 
 /// How a child ended.

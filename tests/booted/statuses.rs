@@ -1,11 +1,12 @@
 //! How a pod ends, and what is told about it: exit codes, statuses, and that nothing runs on (issue "must show" 2).
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::host::Host;
-use crate::pod::{Pods, console, expect_nothing_runs, said_by, shell_app, shell_image};
+use crate::host::{Host, processes_below};
+use crate::pod::{Pods, console, expect_nothing_runs, said_by, scope, shell_app, shell_image};
 use crate::support::terminal::OnTerminal;
 
 /// What `rkt status` says of an exited pod, without the times.
@@ -180,6 +181,32 @@ fn sigterm_to_rkt_run_ends_the_pod_in_order() {
     assert_eq!(said_by(&ended.stdout, "app"), ["started", "ending"]);
     assert_eq!(pod.status(), exited(&["app-app=0"]));
     pod.expect_nothing_runs(&host);
+}
+
+#[test]
+fn sigterm_ends_a_pod_also_before_its_systemd_listens() {
+    let host = Host::take();
+    let pods = Pods::new();
+    for moment in ["systemd-nspawn", "inside", "systemd"] {
+        let file = pods.path().join(moment);
+        let run = pods.run("--uuid-file-save").arg(&file);
+        let running = shell_app(run, "app", "sleep 1000").start();
+        crate::support::wait::for_path(&file);
+        let uuid = std::fs::read_to_string(&file).expect("the UUID");
+        // The middle one is there for a moment only; the one after it will do.
+        crate::support::wait::until("the pod has come so far", || {
+            let names = processes_below(&format!("/machine.slice/{}", scope(&uuid)));
+            let so_far = |name: &String| name == moment || (moment == "inside" && name == "systemd");
+            if names.iter().any(so_far) { Ok(()) } else { Err(names) }
+        });
+        running.signal(Signal::TERM);
+        let ended = running.end();
+        // A supervisor that has not come far itself is ended by the signal, and the pod with it.
+        if ended.status.signal().is_none() {
+            ended.expect_code(0);
+        }
+        expect_nothing_runs(&host, &uuid);
+    }
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn an_unknown_command_is_told_with_similar_ones() {
     let world = World::new();
     for (line, word, similar) in [
         ("versoin", "versoin", "version"),
-        ("ls", "ls", "list"),
+        ("ls", "ls", "list\n\tlogs"),
         ("--debug statsu --format=json", "statsu", "status"),
         ("ru", "ru", "rm\n\trun\n\trun-prepared"),
     ] {

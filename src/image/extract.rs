@@ -8,6 +8,10 @@
 //! instead of a list of directories whose times are set at the end, the time of a directory is put back when the
 //! extraction moves on to another.
 
+mod layer;
+#[cfg(test)]
+mod layer_tests;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
@@ -21,8 +25,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use self::layer::LayerState;
+pub use self::layer::{Unfinished, UnpackedLayer, Whiteout, hides_all, unpack_oci_layer};
 use super::aci::{AciReader, Item, Layout, ListedDirs};
-use super::archive::{ArchiveError, Entry, EntryPath, Kind, Place, Sparse};
+use super::archive::{ArchiveError, Entry, EntryPath, Kind, Place, Reader, Sparse};
 use super::stream::{Chunks, Incoming, Limits, Passed, Source, StreamError};
 use crate::os::root::{resolve_in, stat_at};
 use crate::os::tree::keeps_xattr;
@@ -165,7 +171,7 @@ fn extract_items<C: Chunks>(
     while let Some(item) = reader.next_item()? {
         match item {
             Item::Manifest(bytes) => manifest = bytes,
-            Item::Rootfs { entry, inside } => writer.write(&entry, &inside, &mut reader)?,
+            Item::Rootfs { entry, inside } => writer.write(&entry, &inside, reader.archive())?,
         }
     }
     writer.leave_parent()?;
@@ -212,6 +218,8 @@ struct Writer<'a> {
     parent: Option<Parent>,
     skipped_devices: u64,
     size: u64,
+    /// Of a layer: what it leaves open.
+    layer: Option<LayerState>,
 }
 
 const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -220,14 +228,22 @@ impl<'a> Writer<'a> {
     fn new(target: &'a Target<'a>, limits: &Limits) -> Result<Self, SysError> {
         let root = rustix::fs::open(target.rootfs, OPEN_DIR | OFlags::NOFOLLOW, Mode::empty())
             .map_err(SysError::on("opening", target.rootfs))?;
-        Ok(Self { target, size_limit: limits.output, root, parent: None, skipped_devices: 0, size: 0 })
+        Ok(Self {
+            target,
+            size_limit: limits.output,
+            root,
+            parent: None,
+            skipped_devices: 0,
+            size: 0,
+            layer: None,
+        })
     }
 
     fn write<C: Chunks>(
         &mut self,
         entry: &Entry,
         inside: &EntryPath,
-        reader: &mut AciReader<C>,
+        archive: &mut Reader<C>,
     ) -> Result<(), ExtractError> {
         let Some((parent, name)) = inside.split_last() else {
             self.leave_parent()?;
@@ -242,19 +258,20 @@ impl<'a> Writer<'a> {
         }
         let made = self.enter_parent(parent, &entry.place())?;
         if made > 0 {
-            reader.archive().count(made)?;
+            archive.count(made)?;
         }
         let parent = self.parent.take().expect("entered above");
         let slot = Slot { parent: parent.fd.as_fd(), name: OsStr::from_bytes(name), entry, inside };
-        let written = self.write_in(slot, reader);
+        let written = self.write_in(slot, archive);
         self.parent = Some(parent);
         written
     }
 
-    fn write_in<C: Chunks>(&mut self, slot: Slot<'_>, reader: &mut AciReader<C>) -> Result<(), ExtractError> {
+    fn write_in<C: Chunks>(&mut self, slot: Slot<'_>, archive: &mut Reader<C>) -> Result<(), ExtractError> {
         let Slot { parent, name, entry, inside } = slot;
+        let hides_lower = self.make_room(slot)?;
         let made = match &entry.kind {
-            Kind::Directory => return self.write_directory(slot),
+            Kind::Directory => return self.write_directory(slot, hides_lower),
             Kind::File { sparse } => {
                 if sparse.as_ref().is_some_and(|sparse| sparse.size > self.size_limit) {
                     return Err(entry
@@ -265,7 +282,7 @@ impl<'a> Writer<'a> {
                 let flags =
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 match rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600)) {
-                    Ok(fd) => return self.write_file(File::from(fd), slot, reader),
+                    Ok(fd) => return self.write_file(File::from(fd), slot, archive),
                     Err(cause) => Err(cause),
                 }
             }
@@ -273,6 +290,10 @@ impl<'a> Writer<'a> {
                 .and_then(|()| self.set_name_metadata(slot)),
             Kind::HardLink(target) => match self.link(parent, name, target) {
                 Ok(()) => Ok(()),
+                Err(Errno::NOENT | Errno::NOTDIR) if self.layer.is_some() => {
+                    self.link_later(inside, target);
+                    Ok(())
+                }
                 Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                     return Err(entry
                         .place()
@@ -297,7 +318,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn write_directory(&self, slot: Slot<'_>) -> Result<(), ExtractError> {
+    fn write_directory(&self, slot: Slot<'_>, hides_lower: bool) -> Result<(), ExtractError> {
         let Slot { parent, name, entry, inside } = slot;
         match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
             // Made for something in it that came first.
@@ -311,6 +332,9 @@ impl<'a> Writer<'a> {
             }
             Err(cause) => return Err(self.failed("opening", inside)(cause).into()),
         };
+        if hides_lower {
+            layer::set_opaque(&fd).map_err(self.failed("changing", inside))?;
+        }
         Ok(self.set_metadata(&fd, entry).map_err(self.failed("changing", inside))?)
     }
 
@@ -318,15 +342,15 @@ impl<'a> Writer<'a> {
         &mut self,
         mut file: File,
         slot: Slot<'_>,
-        reader: &mut AciReader<C>,
+        archive: &mut Reader<C>,
     ) -> Result<(), ExtractError> {
         let Slot { entry, inside, .. } = slot;
         match sparse_of(entry) {
-            None => copy_data(reader, entry.size, |data, _| file.write_all(data))
+            None => copy_data(archive, entry.size, |data, _| file.write_all(data))
                 .map_err(|error| self.write_failed(error, inside))?,
             Some(sparse) => {
                 for (offset, length) in &sparse.parts {
-                    copy_data(reader, *length, |data, done| file.write_all_at(data, offset + done))
+                    copy_data(archive, *length, |data, done| file.write_all_at(data, offset + done))
                         .map_err(|error| self.write_failed(error, inside))?;
                 }
                 rustix::fs::ftruncate(&file, sparse.size).map_err(self.failed("writing", inside))?;
@@ -349,16 +373,25 @@ impl<'a> Writer<'a> {
 
     /// Makes another name of the file that `target`, a path in the archive, leads to.
     fn link(&self, parent: BorrowedFd<'_>, name: &OsStr, target: &EntryPath) -> Result<(), Errno> {
-        let (top, inside) = target.split_first().ok_or(Errno::INVAL)?;
+        let (top, below_top) = target.split_first().ok_or(Errno::INVAL)?;
+        let inside = match self.layer {
+            Some(_) => target,
+            None if top == b"rootfs" => &below_top,
+            None => return Err(Errno::INVAL),
+        };
         let (above, last) = inside.split_last().ok_or(Errno::INVAL)?;
-        if top != b"rootfs" {
-            return Err(Errno::INVAL);
-        }
         let last = OsStr::from_bytes(last);
         let dir = self.resolve(above, OFlags::PATH | OFlags::DIRECTORY)?;
         let status = stat_at(dir.as_fd(), last)?;
-        if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
-            return Err(Errno::INVAL);
+        match FileType::from_raw_mode(status.st_mode) {
+            FileType::RegularFile => {}
+            // Archivers write such for a link that has two names; a second link like it does as well.
+            FileType::Symlink if self.layer.is_some() => {
+                let text = rustix::fs::readlinkat(&dir, last, Vec::new())?;
+                return rustix::fs::symlinkat(text, parent, name);
+            }
+            _ if self.layer.is_some() && layer::is_whiteout(&status) => return Err(Errno::NOENT),
+            _ => return Err(Errno::INVAL),
         }
         rustix::fs::linkat(&dir, last, parent, name, AtFlags::empty())
     }
@@ -415,7 +448,7 @@ impl<'a> Writer<'a> {
         self.leave_parent()?;
         let mut made = 0;
         let opened = match self.resolve(path, OPEN_DIR) {
-            Err(Errno::NOENT) => {
+            Err(Errno::NOENT | Errno::NOTDIR) => {
                 made = self.make_parents(path, place)?;
                 self.resolve(path, OPEN_DIR)
             }
@@ -435,7 +468,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Makes the directories of `path` that are missing, part by part from the top, as root:root 0755.
-    fn make_parents(&self, path: &[u8], place: &Place) -> Result<u64, ExtractError> {
+    fn make_parents(&mut self, path: &[u8], place: &Place) -> Result<u64, ExtractError> {
+        let mut implied = Vec::new();
         let failed = |cause| self.parent_failed(cause, path, place);
         let mut here = self.resolve(b"", OPEN_DIR).map_err(failed)?;
         let mut made = 0;
@@ -449,6 +483,16 @@ impl<'a> Writer<'a> {
                     let fd = self.make_dir(&here, part).map_err(failed)?;
                     rustix::fs::futimens(&here, &times).map_err(failed)?;
                     made += 1;
+                    if self.layer.is_some() {
+                        implied.push(path[..end].to_vec());
+                    }
+                    Ok(fd)
+                }
+                Err(Errno::NOTDIR) if self.is_whiteout_at(&here, part) => {
+                    rustix::fs::unlinkat(&here, part, AtFlags::empty()).map_err(failed)?;
+                    let fd = self.make_dir(&here, part).map_err(failed)?;
+                    layer::set_opaque(&fd).map_err(failed)?;
+                    made += 1;
                     Ok(fd)
                 }
                 Err(Errno::LOOP | Errno::NOTDIR) => self.resolve(&path[..end], OPEN_DIR),
@@ -456,6 +500,9 @@ impl<'a> Writer<'a> {
             };
             here = below.map_err(failed)?;
             end += 1;
+        }
+        if let Some(layer) = &mut self.layer {
+            layer.imply(implied);
         }
         Ok(made)
     }
@@ -503,19 +550,19 @@ enum CopyError {
 
 /// Hands on `length` bytes of the current entry, with how many were handed on before.
 fn copy_data<C: Chunks>(
-    reader: &mut AciReader<C>,
+    archive: &mut Reader<C>,
     length: u64,
     mut write: impl FnMut(&[u8], u64) -> std::io::Result<()>,
 ) -> Result<(), CopyError> {
     let mut done = 0;
     while done < length {
-        let data = reader.archive().data().map_err(CopyError::Archive)?;
+        let data = archive.data().map_err(CopyError::Archive)?;
         let count = data.len().min(usize::try_from(length - done).unwrap_or(usize::MAX));
         if count == 0 {
             break;
         }
         write(&data[..count], done).map_err(CopyError::Write)?;
-        reader.archive().consume(count);
+        archive.consume(count);
         done += count as u64;
     }
     Ok(())

@@ -11,9 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use sha2::{Digest, Sha512};
-
 use super::compression::Compression;
+use super::digest::{Algorithm, Digest};
 use crate::os::{Hint, SysError, cause_text, interrupt};
 
 const CHUNK: usize = 128 * 1024;
@@ -146,6 +145,19 @@ pub struct Passed {
     pub compression: Compression,
 }
 
+/// What the bytes were, once all have passed, by an algorithm of the caller's choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flowed {
+    /// The digest of the unpacked bytes, also of those after the archive's end.
+    pub digest: Digest,
+    /// Number of unpacked bytes.
+    pub unpacked: u64,
+    /// Number of bytes as delivered.
+    pub delivered: u64,
+    /// How they were packed.
+    pub compression: Compression,
+}
+
 /// Sends the unpacked bytes of `source` through `consume`, which must read to the end, and hashes them.
 ///
 /// # Errors
@@ -154,16 +166,34 @@ pub fn run<T, E: From<StreamError>>(
     source: Source<'_>,
     consume: impl FnOnce(&mut Incoming) -> Result<T, E>,
 ) -> Result<(T, Passed), E> {
+    let (consumed, flowed) = run_hashed(source, Algorithm::Sha512, consume)?;
+    let Flowed { digest, unpacked, delivered, compression } = flowed;
+    let digest = match digest {
+        Digest::Sha512(digest) => digest,
+        Digest::Sha256(_) => unreachable!("it was asked for"),
+    };
+    Ok((consumed, Passed { digest, unpacked, delivered, compression }))
+}
+
+/// As [`run`], with the digest by `algorithm`.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_hashed<T, E: From<StreamError>>(
+    source: Source<'_>,
+    algorithm: Algorithm,
+    consume: impl FnOnce(&mut Incoming) -> Result<T, E>,
+) -> Result<(T, Flowed), E> {
     std::thread::scope(|scope| {
         let (to_reader, from_unpacker) = sync_channel(AHEAD);
         let (to_hash, hash_from_unpacker) = sync_channel::<Arc<Vec<u8>>>(AHEAD);
         let unpacking = scope.spawn(move || unpack(source, &to_reader, &to_hash));
         let hashing = scope.spawn(move || {
-            let mut hash = Sha512::new();
+            let mut hasher = algorithm.hasher();
             for chunk in hash_from_unpacker {
-                hash.update(&chunk[..]);
+                hasher.update(&chunk);
             }
-            <[u8; 64]>::from(hash.finalize())
+            hasher.finish()
         });
         let mut incoming = Incoming { from: from_unpacker, current: Arc::default(), used: 0 };
         let consumed = consume(&mut incoming);
@@ -175,7 +205,7 @@ pub fn run<T, E: From<StreamError>>(
         let sizes = unpacked?;
         Ok((
             consumed,
-            Passed {
+            Flowed {
                 digest,
                 unpacked: sizes.unpacked,
                 delivered: sizes.delivered,
@@ -342,6 +372,8 @@ pub fn drain(from: &mut impl Chunks) -> Result<(), StreamError> {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha512};
+
     use super::*;
 
     fn source(bytes: &[u8], limits: Limits) -> Source<'static> {

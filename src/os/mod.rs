@@ -15,6 +15,7 @@ pub mod lock;
 pub mod merge;
 pub mod mount;
 pub mod ns;
+pub mod overlay;
 pub mod peer;
 pub mod process;
 pub mod pump;

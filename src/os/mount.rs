@@ -6,24 +6,22 @@
 pub mod detached;
 
 use std::ffi::OsString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-    UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount,
-};
+use rustix::fs::CWD;
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, move_mount};
 use rustix::thread::UnshareFlags;
 
 use super::SysError;
+use super::overlay::{Parts, detached};
 
-/// An overlay of one immutable tree with a writable directory on top.
+/// An overlay of immutable trees with a writable directory on top.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlay {
-    /// The tree below, never written.
-    pub lower: PathBuf,
+    /// The trees below, the highest first; never written.
+    pub lower: Vec<PathBuf>,
     /// Where changes go.
     pub upper: PathBuf,
     /// Scratch space of the kernel, on the same file system as `upper`.
@@ -73,19 +71,8 @@ pub fn overlay_problem(path: &Path) -> Option<String> {
 /// # Errors
 /// When a layer can't be opened or the kernel refuses a step; overlayfs says why in the kernel's log alone.
 pub fn overlay(overlay: &Overlay) -> Result<(), SysError> {
-    let [lower, upper, work] = [&overlay.lower, &overlay.upper, &overlay.work].map(|dir| layer(dir));
-    let (lower, upper, work) = (lower?, upper?, work?);
-    let mounted = || -> Result<(), rustix::io::Errno> {
-        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&fs, "source", "overlay")?;
-        fsconfig_set_string(&fs, "lowerdir", by_descriptor(&lower))?;
-        fsconfig_set_string(&fs, "upperdir", by_descriptor(&upper))?;
-        fsconfig_set_string(&fs, "workdir", by_descriptor(&work))?;
-        fsconfig_create(&fs)?;
-        let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)?;
-        move_mount(&mount, "", CWD, overlay.target.as_path(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-    };
-    mounted().map_err(SysError::on("mounting an overlay on", &overlay.target))
+    let parts = Parts { lower: &overlay.lower, writable: Some((&overlay.upper, &overlay.work)) };
+    move_onto(detached(parts, &overlay.target)?, &overlay.target)
 }
 
 /// Mounts what an overlay of `layers` shows, the uppermost first, on `target` for reading alone: no layer is changed.
@@ -93,29 +80,12 @@ pub fn overlay(overlay: &Overlay) -> Result<(), SysError> {
 /// # Errors
 /// As [`overlay`].
 pub fn overlay_to_read(layers: &[PathBuf], target: &Path) -> Result<(), SysError> {
-    let layers = layers.iter().map(|dir| layer(dir)).collect::<Result<Vec<_>, _>>()?;
-    let mounted = || -> Result<(), rustix::io::Errno> {
-        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&fs, "source", "overlay")?;
-        let names: Vec<_> = layers.iter().map(by_descriptor).collect();
-        fsconfig_set_string(&fs, "lowerdir", names.join(":"))?;
-        fsconfig_create(&fs)?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY;
-        let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-        move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-    };
-    mounted().map_err(SysError::on("mounting an overlay on", target))
+    move_onto(detached(Parts { lower: layers, writable: None }, target)?, target)
 }
 
-fn layer(dir: &Path) -> Result<OwnedFd, SysError> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(dir, flags, Mode::empty()).map_err(SysError::on("opening", dir))
-}
-
-/// How a layer is named to overlayfs. In a path of ours a colon or a backslash would mean something, differently for
-/// each option and kernel, and fsconfig(2) takes no more than 255 bytes.
-fn by_descriptor(dir: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", dir.as_raw_fd())
+fn move_onto(mount: OwnedFd, target: &Path) -> Result<(), SysError> {
+    move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(SysError::on("mounting an overlay on", target))
 }
 
 /// Mounts the directory `path` on itself, so that device nodes below it can't be opened.

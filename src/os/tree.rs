@@ -28,6 +28,14 @@ use super::root::stat_at;
 /// The first refusal. A mount point at or below `path` is refused and left alone.
 pub fn remove(path: &Path) -> Result<(), SysError> {
     let (parent, name) = open_parent(path)?;
+    remove_at(parent, name, path)
+}
+
+/// Removes `name` in `parent` and all below it, as [`remove`] does; messages call it `path`.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_at(parent: OwnedFd, name: &OsStr, path: &Path) -> Result<(), SysError> {
     match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         // EPERM is what POSIX, and some file systems, say of a directory.

@@ -123,7 +123,9 @@ pub fn export(
     if paths.overlay_prepared().exists() {
         let tree = tree_of(&paths, &app)?;
         mount::enter_own_namespace()?;
-        mount::overlay_to_read(&[paths.overlay_upper(&tree, &app), store.tree_rootfs(&tree)], &root)?;
+        let mut layers = vec![paths.overlay_upper(&tree, &app)];
+        layers.extend(store.tree_layers(&tree)?);
+        mount::overlay_to_read(&layers, &root)?;
     } else if let Some(point) = mount::mount_points_below(&root)?.pop() {
         return Err(ExportError::Mounted(point));
     }

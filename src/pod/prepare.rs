@@ -17,7 +17,7 @@ use crate::appc::label::Annotation;
 use crate::appc::name::AcName;
 use crate::appc::pod_manifest::{ExposedPort, Mount, PodManifest, RuntimeApp, Volume};
 use crate::appc::semver::SemVer;
-use crate::image::store::{Store, StoreError, TreeId};
+use crate::image::store::{Store, StoreError, TreeId, TreeView};
 use crate::os::{Hint, SysError, atomic, cgroup, interrupt, mount, root::Root, tree};
 use crate::stage1::plan::{self, AppSpec, HostName, KernelPaths, PlanError, PodSpec, UnitPlanError};
 use crate::stage1::root;
@@ -135,7 +135,9 @@ struct Prepared {
     manifest_bytes: Vec<u8>,
     signer: Option<String>,
     tree: TreeId,
+    /// Its root file system as the app will see it, while `view` is there.
     tree_rootfs: PathBuf,
+    _view: TreeView,
     spec: AppSpec,
     /// Empty volumes that nobody asked for.
     implicit: Vec<Implicit>,
@@ -172,7 +174,8 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
         }
         stop_if_interrupted()?;
         let tree = store.ensure_tree(&wanted.image)?;
-        let tree_rootfs = store.tree_rootfs(&tree);
+        let view = store.view(&tree)?;
+        let tree_rootfs = view.path().to_owned();
         let root = Root::open(&tree_rootfs)?;
         // A path that can't be followed is told when it is resolved.
         let real = |path: &Path| root.real_path(path).unwrap_or_else(|_| path.to_owned());
@@ -186,7 +189,16 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
         let manifest_bytes = store.manifest_bytes(&wanted.image)?;
         let signer = store.signer(&wanted.image)?;
         store.used(&wanted.image)?;
-        apps.push(Prepared { manifest: image, manifest_bytes, signer, tree, tree_rootfs, spec, implicit });
+        apps.push(Prepared {
+            manifest: image,
+            manifest_bytes,
+            signer,
+            tree,
+            tree_rootfs,
+            _view: view,
+            spec,
+            implicit,
+        });
         manifest.apps.push(runtime);
     }
     manifest.ports = port::expose(&request.ports, &manifest.apps)?;

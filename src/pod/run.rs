@@ -465,7 +465,7 @@ fn mounts(paths: &PodPaths, manifest: &PodManifest, store: &Store) -> Result<Vec
             }
             let tree = tree_of(paths, app)?;
             Ok(AppMount::Overlay(mount::Overlay {
-                lower: store.tree_rootfs(&tree),
+                lower: store.tree_layers(&tree)?,
                 upper: paths.overlay_upper(&tree, &app.name),
                 work: paths.overlay_work(&tree, &app.name),
                 target,
@@ -497,8 +497,8 @@ fn etc_roots(
 ) -> Result<Vec<AppRootWriter>, SysError> {
     let hostname = hostname(&paths.stage1_root())?;
     let root = |app: &RuntimeApp| {
-        let image = store.tree_rootfs(&tree_of(paths, app)?);
-        etc::app_root(&app.name, &paths.app_root(&app.name), &image, &hostname)
+        let image = store.view(&tree_of(paths, app)?)?;
+        etc::app_root(&app.name, &paths.app_root(&app.name), image.path(), &hostname)
     };
     manifest.apps.iter().map(root).collect()
 }

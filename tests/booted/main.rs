@@ -26,6 +26,7 @@ mod network_config;
 mod network_gc;
 mod network_plugins;
 mod nspawn;
+mod oci;
 mod odd;
 mod pod;
 mod service;

@@ -13,6 +13,8 @@ mod frame;
 mod help;
 mod hostile;
 mod images;
+mod oci;
+mod oci_hostile;
 mod output;
 mod shop;
 mod signatures;

@@ -10,6 +10,7 @@ pub(crate) mod aci;
     reason = "also compiled into the unit tests, where it is one module of many"
 )]
 pub(crate) mod keys;
+pub(crate) mod oci;
 pub(crate) mod probe;
 pub(crate) mod run;
 pub(crate) mod server;

@@ -73,6 +73,9 @@ pub(super) fn remove(store: &Store, ids: &[ImageId], ctx: &Context) -> Result<Ex
         }
         output::line(format_args!("successfully removed aci for image: \"{id}\""));
     }
+    if let Err(error) = store.collect_layers() {
+        CliError::new("some layers cannot be removed").because(error).tell_and_go_on(ctx.debug);
+    }
     if whole > 0 {
         output::message(format_args!("{whole} image(s) successfully removed"));
     }

@@ -149,6 +149,11 @@ impl EntryPath {
         Ok(Self(path))
     }
 
+    /// The path of the top directory.
+    pub fn top() -> Self {
+        Self(Vec::new())
+    }
+
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -334,6 +339,11 @@ impl<C: Chunks> Reader<C> {
             return Err(cut(place.clone()));
         }
         Ok(&chunk[..chunk.len().min(remaining)])
+    }
+
+    /// Where in the archive the next byte is: after [`Reader::next_entry`], where the entry's data begins.
+    pub fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// Marks `count` bytes of [`Reader::data`] as read.

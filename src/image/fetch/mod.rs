@@ -2,6 +2,7 @@
 
 mod by_name;
 mod download;
+mod oci;
 mod remote;
 
 use std::cell::OnceCell;
@@ -12,7 +13,9 @@ pub use self::download::DownloadError;
 use self::remote::Remote;
 use super::http::{Client, ClientOptions, HttpError, Url};
 use super::reference::{Reference, ReferenceError};
-use super::store::{Asked, FindError, ImportError, ImportOptions, SignatureCheck, Store, Verification};
+use super::store::{
+    Asked, FindError, ImportError, ImportOptions, OciError, SignatureCheck, Store, Verification,
+};
 use super::stream::{Limits, Progress};
 use super::trust::{Keystore, KeystoreError, Proof, SignatureFile, VerifyError};
 use crate::appc::image_id::ImageId;
@@ -174,6 +177,9 @@ pub enum FetchError {
     /// The file could not be imported.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// The OCI image could not be imported.
+    #[error(transparent)]
+    Oci(#[from] OciError),
     /// The store does not have it.
     #[error(transparent)]
     Find(#[from] FindError),
@@ -277,6 +283,7 @@ impl Hint for FetchError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Import(cause) => cause.hint(),
+            Self::Oci(cause) => cause.hint(),
             Self::Find(cause) => cause.hint(),
             Self::Reference(cause) => cause.hint(),
             Self::NotYet { .. } => Some("download the image with another tool and give its file".into()),
@@ -369,7 +376,8 @@ impl Fetcher<'_> {
                     wanted: None,
                 })
             }
-            Reference::Docker(_) | Reference::Local(_) => Err(elsewhere(reference, policy)),
+            Reference::Local(local) => self.fetch_local(local),
+            Reference::Docker(_) => Err(elsewhere(reference, policy)),
         }
     }
 

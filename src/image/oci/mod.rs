@@ -2,5 +2,9 @@
 
 pub mod convert;
 pub mod document;
+pub mod files;
+pub mod local;
 pub mod name;
 pub mod platform;
+pub mod source;
+pub mod squash;

@@ -1,5 +1,6 @@
 //! Copies of images outside the store: as an archive, or unpacked. Both come from verified bytes, and appear whole.
 
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
+use super::oci::SquashedError;
 use super::{MANIFEST, ROOTFS, Store, StoreError};
 use crate::appc::image_id::ImageId;
 use crate::image::extract::{Devices, Owners, Target};
@@ -105,21 +107,41 @@ impl Drop for Temporary {
 }
 
 impl Store {
-    /// Writes the unpacked archive of an image, whose SHA-512 is its ID, to the file `to`.
+    /// Writes the unpacked archive of an image, whose SHA-512 is its ID, to the file `to`. An OCI image becomes one archive,
+    /// whose SHA-512 is another.
     ///
     /// # Errors
     /// When the target exists and is to be kept, the image is damaged, or the system refuses; then `to` is as before.
     pub fn export(&self, id: &ImageId, to: &Path, existing: Existing) -> Result<(), CopyOutError> {
+        let oci = self.oci_record(id)?;
         let whole_file = match existing {
             Existing::Keep => whole::Existing::Keep,
             Existing::Overwrite => whole::Existing::Replace,
         };
         let _interrupts = interrupt::Watch::start();
         let output = WholeFile::begin(to, whole_file)?;
-        let blob = self.open_blob(id)?;
-        let mut file = output.file();
+        let file = output.file();
+        match oci {
+            Some(oci) => {
+                let buffered = std::io::BufWriter::with_capacity(1 << 16, file);
+                self.squash_oci(id, &oci, buffered)
+                    .and_then(|mut written| written.flush().map_err(SquashedError::Write))
+                    .map_err(|error| match error {
+                        SquashedError::Store(error) => error.into(),
+                        SquashedError::Write(cause) => {
+                            CopyOutError::System(SysError::new("writing", to, cause))
+                        }
+                    })?;
+            }
+            None => self.copy_blob(id, file, to)?,
+        }
+        Ok(output.publish()?)
+    }
+
+    /// Writes the unpacked blob of an image to `file`, which messages call `to`.
+    fn copy_blob(&self, id: &ImageId, mut file: &File, to: &Path) -> Result<(), CopyOutError> {
         let limits = Limits { output: u64::MAX, ratio: u64::MAX, ..Limits::default() };
-        let source = Source { file: blob, keep: None, watch: None, limits, progress: None };
+        let source = Source { file: self.open_blob(id)?, keep: None, watch: None, limits, progress: None };
         let written = run(source, |incoming| -> Result<(), WriteError> {
             loop {
                 let chunk = incoming.chunk()?;
@@ -140,7 +162,7 @@ impl Store {
         if found != *id {
             return Err(StoreError::HashMismatch { found: Box::new(found), expected: *id }.into());
         }
-        Ok(output.publish()?)
+        Ok(())
     }
 
     /// Unpacks an image to the directory `to`: `manifest` and `rootfs`, or the root file system alone.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::record::{self, Origin, Record, Sizes};
 use super::staging::Staging;
 use super::tree::{TreeId, TreeRecord};
-use super::{BLOB, MANIFEST, RECORD, ROOTFS, Store, read_at};
+use super::{BLOB, FILE_MODE, IMAGE_DIR_MODE, MANIFEST, RECORD, ROOTFS, Store, full_digest, read_at};
 use crate::appc::ManifestError;
 use crate::appc::image_id::ImageId;
 use crate::appc::image_manifest::ImageManifest;
@@ -374,10 +374,6 @@ fn new_blob(path: &Path) -> Result<File, SysError> {
         .map_err(SysError::on("creating", path))
 }
 
-/// Of an image's directory: the group rkt may read, and only who imported it may change it.
-const IMAGE_DIR_MODE: u32 = 0o2750;
-pub(super) const FILE_MODE: u32 = 0o640;
-
 /// Opens a file that a user named, if it is a regular one.
 pub(super) fn open_image_file(path: &Path) -> Result<File, SysError> {
     let file = File::options()
@@ -391,9 +387,4 @@ pub(super) fn open_image_file(path: &Path) -> Result<File, SysError> {
     }
     let cause = std::io::Error::new(std::io::ErrorKind::InvalidInput, "Not a regular file");
     Err(SysError::new("opening", path, cause))
-}
-
-fn full_digest(digest: &[u8; 64]) -> String {
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha512-{hex}")
 }

@@ -7,6 +7,7 @@
 //!       manifest           the bytes of the archive's `manifest`
 //!       blob               the file as it was delivered, with its compression
 //!       record             JSON, see `record`; its mtime is when the image was last used
+//!   layer/                 3770 root:rkt; the layers of OCI images, see `oci`
 //!   tmp/                   3770 root:rkt; what is being made or removed, each directory locked by who does; and what
 //!                          is being downloaded, see `url`
 //!   url/                   3770 root:rkt; what was downloaded from where, see `url`
@@ -15,6 +16,9 @@
 //!       manifest           that of the top image
 //!       record             JSON, see `tree`: which images it is made of, and its size
 //!       rootfs/            the root file system, never changed
+//!       layers             instead, for OCI images: the names of the trees it consists of, the highest first
+//!     layer-<digest>/, chain-<digest>/
+//!       rootfs/            a layer, as overlayfs takes it, see `layer`
 //!     .tmp-<uuid>/         a tree that is being made or removed, locked
 //!     .old-<tree>-<uuid>/  one that was found damaged while pods used it; they go on with it
 //! ```
@@ -29,6 +33,8 @@
 
 mod copy_out;
 mod import;
+mod layer;
+mod oci;
 mod record;
 mod remove;
 mod render;
@@ -51,6 +57,8 @@ pub use self::copy_out::{CopyOutError, Depth, Existing, ExtractOptions};
 pub use self::import::{
     Asked, Delivered, ImportError, ImportOptions, Imported, SignatureCheck, Verification,
 };
+pub use self::layer::{LayerError, TreeView};
+pub use self::oci::{ImportedOci, OciError, oci_image_id};
 pub use self::remove::Removed;
 pub use self::tree::{TreeId, TreesLocked};
 pub use self::url::{DownloadPlace, PartOf, UrlRecord, Validity};
@@ -66,6 +74,10 @@ const MANIFEST: &str = "manifest";
 const BLOB: &str = "blob";
 const RECORD: &str = "record";
 const ROOTFS: &str = "rootfs";
+
+/// Of an image's directory: the group rkt may read, and only who imported it may change it.
+const IMAGE_DIR_MODE: u32 = 0o2750;
+const FILE_MODE: u32 = 0o640;
 
 /// The image store below a data directory.
 #[derive(Debug, Clone)]
@@ -238,6 +250,7 @@ impl Store {
         repair(&store.cas, OFlags::empty(), 0o2770, gid)?;
         for (path, mode, gid) in [
             (store.images_dir(), 0o3770, gid),
+            (store.layers_dir(), 0o3770, gid),
             (store.tmp_dir(), 0o3770, gid),
             (store.trees_dir(), 0o700, Some(0)),
         ] {
@@ -262,6 +275,11 @@ impl Store {
 
     fn tmp_dir(&self) -> PathBuf {
         self.cas.join("tmp")
+    }
+
+    /// A directory for files that have no name.
+    pub fn scratch(&self) -> PathBuf {
+        self.tmp_dir()
     }
 
     fn trees_dir(&self) -> PathBuf {
@@ -330,10 +348,13 @@ impl Store {
         let record = record::Record::parse(&bytes)?.believed_from(owner(&dir));
         let (bytes, _) = read(MANIFEST, MANIFEST_LIMIT)?;
         let manifest = ImageManifest::from_json(&bytes).map_err(|error| error.to_string())?;
-        let blob = rustix::fs::statat(&dir, BLOB, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|cause| format!("{BLOB}: {}", crate::os::cause_text(&cause.into())))?;
-        if u64::try_from(blob.st_size) != Ok(record.delivered) {
-            return Err(format!("{BLOB}: it has {} bytes, not {}", blob.st_size, record.delivered));
+        if let Some(oci) = &record.oci {
+            let diff_ids = oci.diff_ids().ok_or("record: a layer has no digest")?;
+            if let Some(missing) = diff_ids.iter().find(|diff_id| self.layer_record(diff_id).is_none()) {
+                return Err(format!("its layer {missing} is missing or damaged"));
+            }
+        } else {
+            Self::check_blob_size(&dir, &record)?;
         }
         let stands_alone = manifest.dependencies.is_empty() && manifest.path_whitelist.is_empty();
         let tree = if stands_alone && self.has_tree(&TreeId::of(&[*id])) { record.tree } else { 0 };
@@ -348,6 +369,15 @@ impl Store {
             is_latest: record.latest,
             signer: record.signer.map(|signer| signer.fingerprint),
         }))
+    }
+
+    fn check_blob_size(dir: &OwnedFd, record: &record::Record) -> Result<(), String> {
+        let blob = rustix::fs::statat(dir, BLOB, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|cause| format!("{BLOB}: {}", crate::os::cause_text(&cause.into())))?;
+        if u64::try_from(blob.st_size) != Ok(record.delivered) {
+            return Err(format!("{BLOB}: it has {} bytes, not {}", blob.st_size, record.delivered));
+        }
+        Ok(())
     }
 
     /// The names in the directory of images, which may be missing.
@@ -528,6 +558,12 @@ fn read_at(dir: &OwnedFd, name: &str, limit: u64) -> Result<(Vec<u8>, SystemTime
         return Err(Errno::FBIG);
     }
     Ok((bytes, status.modified().map_err(errno)?))
+}
+
+/// `sha512-` and 128 hex digits.
+fn full_digest(digest: &[u8; 64]) -> String {
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha512-{hex}")
 }
 
 /// The names in a directory as far as they are text; a directory that isn't there has none.

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::oci::OciRecord;
 use crate::image::compression::Compression;
 use crate::image::trust::{Proof, Scope, Signer};
 
@@ -35,6 +36,9 @@ pub(super) struct Record {
     /// Whose signature it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) signer: Option<SignerRecord>,
+    /// What there is to say of an OCI image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) oci: Option<OciRecord>,
 }
 
 /// A signature that was good when the image was imported.
@@ -104,6 +108,7 @@ impl Record {
             latest: origin.is_latest,
             unsigned: origin.proof.signer().is_none(),
             signer: origin.proof.signer().map(SignerRecord::new),
+            oci: None,
         }
     }
 

@@ -41,6 +41,38 @@ impl Staging {
         Err(SysError::new("locking a new directory in", parent, Errno::BUSY))
     }
 
+    /// Makes the directory `path`, or waits until nobody else has it, after `notice`.
+    ///
+    /// One that is there and belongs to another user, whom nobody wants to wait for, is not waited for: then this is a
+    /// directory by another name.
+    ///
+    /// # Locking
+    /// Holds its lock exclusively until dropped.
+    pub(super) fn wait_at(path: &Path, mode: u32, notice: impl Fn()) -> Result<Self, SysError> {
+        loop {
+            match std::fs::DirBuilder::new().mode(mode).create(path) {
+                Ok(()) => {}
+                Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(cause) => return Err(SysError::new("creating", path, cause)),
+            }
+            let own = rustix::process::geteuid().as_raw();
+            match rustix::fs::lstat(path) {
+                Ok(status) if status.st_uid != own => {
+                    return Self::new(path.parent().unwrap_or(path), mode);
+                }
+                Ok(_) => {}
+                Err(Errno::NOENT) => continue,
+                Err(cause) => return Err(SysError::new("looking at", path, cause)),
+            }
+            match Lock::wait_on(path, Sharing::Exclusive, &notice) {
+                Ok(lock) if lock.is_still_at(path) => return Ok(Self { path: path.to_owned(), _lock: lock }),
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -50,6 +82,11 @@ impl Staging {
     ///
     /// Whoever looks at `to` sees the old directory or the new one, whole.
     pub(super) fn publish(self, to: &Path, _proof: &Proof) -> Result<(), SysError> {
+        self.replace(to)
+    }
+
+    /// Does the same with what is no image, and is believed for what is in it.
+    pub(super) fn replace(self, to: &Path) -> Result<(), SysError> {
         match rustix::fs::renameat_with(CWD, &self.path, CWD, to, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             Err(Errno::EXIST) => exchange(&self.path, to)?,

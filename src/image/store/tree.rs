@@ -148,6 +148,9 @@ impl Store {
     /// # Errors
     /// When an image isn't there, is damaged, or can't be unpacked.
     pub fn ensure_tree(&self, id: &ImageId) -> Result<TreeId, StoreError> {
+        if let Some(oci) = self.oci_record(id)? {
+            return self.ensure_layered_tree(id, &oci);
+        }
         let manifest_bytes = self.manifest_bytes(id)?;
         let flat = self.flatten(id)?;
         let tree = TreeId::of(&flat.images);
@@ -226,6 +229,9 @@ impl Store {
         id: &ImageId,
         target: &Target<'_>,
     ) -> Result<(Vec<u8>, ListedDirs), StoreError> {
+        if let Some(oci) = self.oci_record(id)? {
+            return self.unpack_oci(id, &oci, target);
+        }
         let (unpacked, listed, passed) =
             unpack_layer(self.source(id)?, target).map_err(|error| unpack_failed(id, error))?;
         expect_id(id, &passed)?;
@@ -257,24 +263,25 @@ impl TreesLocked<'_> {
         };
         let (mut removed, mut first_error) = (Vec::new(), None);
         for name in names.iter().filter(|name| tree_of_old(name).is_some_and(|id| !in_use.contains(&id))) {
-            first_error = first_error.or(remove_tree(&dir, name).err());
+            first_error = first_error.or(remove_named(&dir, name).err());
         }
         for id in names.iter().filter_map(|name| name.parse::<TreeId>().ok()) {
             if in_use.contains(&id) {
                 continue;
             }
-            match remove_tree(&dir, id.as_str()) {
+            match remove_named(&dir, id.as_str()) {
                 Ok(()) => removed.push(id),
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
+        first_error = first_error.or(self.store.collect_layer_trees().err());
         removed.sort();
         (removed, first_error)
     }
 }
 
 /// Takes the tree's name away first, so that a kill leaves no tree with a part of its files.
-fn remove_tree(dir: &Path, name: &str) -> Result<(), SysError> {
+pub(super) fn remove_named(dir: &Path, name: &str) -> Result<(), SysError> {
     let garbage = dir.join(format!("{}{}", atomic::TEMPORARY_PREFIX, uuid::Uuid::new_v4().simple()));
     let path = dir.join(name);
     std::fs::rename(&path, &garbage).map_err(SysError::on("removing", &path))?;
@@ -293,7 +300,7 @@ fn read_tree_file(dir: &Path, name: &str, limit: u64) -> Result<Option<Vec<u8>>,
     read_at(&fd, name, limit).map(|(bytes, _)| Some(bytes)).map_err(SysError::on("reading", dir.join(name)))
 }
 
-fn unpack_failed(id: &ImageId, error: ExtractError) -> StoreError {
+pub(super) fn unpack_failed(id: &ImageId, error: ExtractError) -> StoreError {
     match error {
         ExtractError::System(error)
         | ExtractError::Archive(ArchiveError::Stream { cause: StreamError::Keep(error), .. }) => error.into(),

@@ -107,6 +107,9 @@ impl Store {
     /// # Locking
     /// Holds all trees, shared, for the time of the comparison.
     pub fn verify(&self, id: &ImageId) -> Result<Verified<'_>, StoreError> {
+        if let Some(oci) = self.oci_record(id)? {
+            return self.verify_oci(id, &oci);
+        }
         let flat = self.flatten(id)?;
         let tree = TreeId::of(&flat.images);
         let is_root = rustix::process::geteuid().is_root();
@@ -158,7 +161,7 @@ pub(super) fn tree_of_old(name: &str) -> Option<TreeId> {
 }
 
 /// Compares two directories with all below them.
-fn compare(expected: &Path, found: &Path) -> Result<Vec<Difference>, SysError> {
+pub(super) fn compare(expected: &Path, found: &Path) -> Result<Vec<Difference>, SysError> {
     let open = |path: &Path| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::open(path, flags, Mode::empty()).map_err(SysError::on("opening", path))

@@ -47,6 +47,7 @@ man:
 install: man
 	install -D -m 755 $(TARGET_DIR)/$(BUILD)/rkt $(DESTDIR)$(PREFIX)/bin/rkt
 	ln -sfn rkt $(DESTDIR)$(PREFIX)/bin/acbuild
+	ln -sfn rkt $(DESTDIR)$(PREFIX)/bin/docker2aci
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 644 $(TARGET_DIR)/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1

@@ -10,6 +10,7 @@ fn main() -> ExitCode {
     let called_as = words.next().unwrap_or_default();
     match Path::new(&called_as).file_name().and_then(|name| name.to_str()) {
         Some("acbuild") => rkt::cli::acbuild::main(words).into(),
+        Some("docker2aci") => rkt::cli::docker2aci::main(words).into(),
         Some("inside") => rkt::cli::inside::main(words),
         _ => rkt::cli::main(words).into(),
     }

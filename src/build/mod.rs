@@ -16,6 +16,7 @@
 //! with anyone's image: no path inside it is followed out of it.
 
 mod begin;
+mod convert;
 mod copy;
 mod edit;
 mod error;
@@ -24,6 +25,7 @@ mod one_shot;
 mod state;
 mod write;
 
+pub use self::convert::{ConversionError, Generated, Packing, Request as ConversionRequest, convert_file};
 pub use self::{
     begin::{Begun, Start},
     copy::Copied,

@@ -8,6 +8,7 @@ pub mod args;
 pub mod complete;
 pub mod config;
 pub mod context;
+pub mod docker2aci;
 pub mod error;
 pub mod exit;
 pub mod fetch;

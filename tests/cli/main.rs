@@ -9,6 +9,7 @@ mod config;
 mod dependencies;
 mod discovery;
 mod download;
+mod docker2aci;
 mod frame;
 mod help;
 mod hostile;

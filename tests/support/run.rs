@@ -31,6 +31,13 @@ impl Run {
         Self::new(env!("CARGO_BIN_EXE_rkt"))
     }
 
+    /// Makes a command of the binary under test by its name `docker2aci`.
+    pub(crate) fn docker2aci() -> Self {
+        let mut run = Self::rkt();
+        run.command.arg0("docker2aci");
+        run
+    }
+
     /// Makes a command of the binary under test by its name `acbuild`.
     pub(crate) fn acbuild() -> Self {
         let mut run = Self::rkt();

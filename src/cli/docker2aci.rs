@@ -1,0 +1,150 @@
+//! `docker2aci`: docker's and OCI's images in files become App Container Images (spec build-tools.md 6.7).
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::{Exit, logging, output, version};
+use crate::appc::image_manifest::ImageManifest;
+use crate::build::{ConversionRequest, Packing, convert_file};
+use crate::os::Hint as _;
+
+const USAGE: &str = "docker2aci [-debug] [-nosquash] [-compression=(gzip|none)] IMAGE\n\
+  Where IMAGE is\n\
+    [-image=IMAGE_NAME[:TAG]] FILEPATH\n\
+  or\n\
+    docker://[REGISTRYURL/]IMAGE_NAME[:TAG|@DIGEST] (not in this version yet)\n";
+
+/// The words of a command line.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Words {
+    debug: bool,
+    no_squash: bool,
+    version: bool,
+    image: Option<String>,
+    compression: Option<String>,
+    images: Vec<String>,
+}
+
+/// Why the words mean nothing, or nothing came out; with the exit code.
+type Failure = (String, u8);
+
+/// Runs `docker2aci` with the words after argv[0].
+pub fn main(words: impl Iterator<Item = OsString>) -> Exit {
+    output::set_prefix("docker2aci");
+    let exit = match read(words).and_then(|words| run(&words)) {
+        Ok(()) => Exit::SUCCESS,
+        Err((text, code)) => {
+            output::stderr(&text);
+            Exit::code(code)
+        }
+    };
+    super::finish(exit, Exit::code(1))
+}
+
+fn read(words: impl Iterator<Item = OsString>) -> Result<Words, Failure> {
+    let mut read = Words::default();
+    let bad = |problem: String| (format!("{problem}\n{USAGE}"), 2);
+    let mut words = words.map(|word| word.to_string_lossy().into_owned());
+    while let Some(word) = words.next() {
+        let Some(flag) = word.strip_prefix('-').filter(|flag| !flag.is_empty()) else {
+            read.images.push(word);
+            continue;
+        };
+        let flag = flag.strip_prefix('-').unwrap_or(flag);
+        let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
+        let is_on = value.is_none_or(|value| matches!(value, "true" | "1" | "t" | "T" | "TRUE" | "True"));
+        let mut text = || {
+            let value = value.map(str::to_owned).or_else(|| words.next());
+            value.ok_or_else(|| bad(format!("flag needs an argument: -{name}")))
+        };
+        match name {
+            "debug" => read.debug = is_on,
+            "nosquash" => read.no_squash = is_on,
+            "version" => read.version = is_on,
+            // They are about registries.
+            "insecure-skip-verify" | "insecure-allow-http" => {}
+            "image" => read.image = Some(text()?),
+            "compression" => read.compression = Some(text()?),
+            _ => return Err(bad(format!("flag provided but not defined: -{name}"))),
+        }
+    }
+    Ok(read)
+}
+
+fn run(words: &Words) -> Result<(), Failure> {
+    logging::start(words.debug);
+    if words.version {
+        output::print(&format!("docker2aci version {}\nappc version {}\n", version::RKT, version::APPC));
+        return Ok(());
+    }
+    let [image] = &words.images[..] else { return Err((USAGE.to_owned(), 2)) };
+    let failed = |cause: String| (format!("Error: conversion error: {cause}\n"), 1);
+    let packing = match words.compression.as_deref() {
+        None | Some("gzip") => Packing::Gzip,
+        Some("none") => Packing::None,
+        Some(other) => return Err((format!("Error: unknown compression method: {other}\n"), 1)),
+    };
+    if image.starts_with("docker://") {
+        return Err(match words.image {
+            Some(_) => failed("flag --image works only with files.".to_owned()),
+            None => failed("images of registries are not supported by this version yet".to_owned()),
+        });
+    }
+    if words.no_squash {
+        return Err(failed("-nosquash is not supported by this version yet".to_owned()));
+    }
+    let dir = PathBuf::from(".");
+    let request =
+        ConversionRequest { file: image.as_ref(), image: words.image.as_deref(), packing, dir: &dir };
+    let generated = convert_file(request).map_err(|error| {
+        let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        failed(format!("{error}{hint}"))
+    })?;
+    for notice in &generated.notices {
+        output::message(notice);
+    }
+    tell_app(&generated.manifest);
+    output::line("\nGenerated ACI(s):");
+    output::line(&generated.file_name);
+    Ok(())
+}
+
+/// Tells where the app wants volumes, and on what ports it listens.
+fn tell_app(manifest: &ImageManifest) {
+    let Some(app) = &manifest.app else { return };
+    if !app.mount_points.is_empty() {
+        output::line("\nConverted volumes:");
+    }
+    for point in &app.mount_points {
+        let path = point.path.escape_debug();
+        output::line(format_args!(
+            "\tname: \"{}\", path: \"{path}\", readOnly: {}",
+            point.name, point.read_only
+        ));
+    }
+    if !app.ports.is_empty() {
+        output::line("\nConverted ports:");
+    }
+    for port in &app.ports {
+        output::line(format_args!(
+            "\tname: \"{}\", protocol: \"{}\", port: {}, count: {}, socketActivated: {}",
+            port.name, port.protocol, port.port, port.count, port.socket_activated
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_have_one_dash_or_two() {
+        let read = |line: &str| read(line.split(' ').map(OsString::from));
+        let words = read("-debug --compression=none -image a:1 x.tar").unwrap();
+        assert!(words.debug);
+        assert_eq!((words.compression.as_deref(), words.image.as_deref()), (Some("none"), Some("a:1")));
+        assert_eq!(words.images, ["x.tar"]);
+        assert_eq!(read("-nope").unwrap_err().1, 2);
+        assert_eq!(read("x -image").unwrap_err().1, 2);
+    }
+}

@@ -17,7 +17,12 @@ pub fn run(args: FetchCommandFlags, ctx: &Context) -> Result<Exit, CliError> {
     let store = Store::open(ctx.data_dir()).map_err(cannot_open)?;
     let mut all = Vec::new();
     for image in &parsed.images {
-        let named = Named { text: &image.image, signature: image.flags.signature.as_deref(), policy };
+        let named = Named {
+            text: &image.image,
+            signature: image.flags.signature.as_deref(),
+            trust_prefix: image.flags.trust_prefix.as_ref(),
+            policy,
+        };
         let found = image_alone(&named, &store, ctx)?;
         let digits = if args.full { found.id.key() } else { &found.id.key()[..SHORT_DIGITS] };
         output::line(format_args!("sha512-{digits}"));

@@ -18,7 +18,7 @@ use crate::{
         capability::Capability,
         isolator::{CpuShares, Errno, Isolator, OomScoreAdj, SeccompSet},
         label::Annotation,
-        name::AcName,
+        name::{AcIdentifier, AcName},
         quantity::{Quantity, QuantityError},
         volume::{Mount, Volume},
     },
@@ -240,6 +240,9 @@ pub struct FetchFlags {
     /// Local signature file to use in validating the preceding image
     #[arg(long, value_name = "FILE")]
     pub signature: Option<PathBuf>,
+    /// Refuse the preceding image unless its name is, or is below, this prefix, and a key trusted for it has signed it
+    #[arg(long, value_name = "PREFIX")]
+    pub trust_prefix: Option<AcIdentifier>,
 }
 
 impl ImageFlags for FetchFlags {
@@ -253,6 +256,9 @@ pub struct AppFlags {
     /// Local signature file to use in validating the preceding image
     #[arg(long, value_name = "FILE")]
     pub signature: Option<PathBuf>,
+    /// Refuse the preceding image unless its name is, or is below, this prefix, and a key trusted for it has signed it
+    #[arg(long, value_name = "PREFIX")]
+    pub trust_prefix: Option<AcIdentifier>,
     /// Override the exec command for the preceding image
     #[arg(long, value_name = "PATH")]
     pub exec: Option<String>,

@@ -45,6 +45,10 @@ impl Signed {
         self.world.run(&format!("{RKT} fetch --full {words}"))
     }
 
+    fn run_with(&self, flags: &str, words: &str) -> Ended {
+        self.world.run(&format!("{RKT} {flags} {words}"))
+    }
+
     fn store(&self) -> PathBuf {
         self.world.path().join("data/cas")
     }
@@ -270,8 +274,26 @@ fn c7_an_attackers_own_name_is_told_with_its_prefix() {
     let it = Signed::new();
     let attacker = TestKey::new("attacker");
     it.put("app.aci", Tar::aci("attacker.org/app").end());
+    it.put("other.aci", Tar::aci("example.com/other").end());
     it.put("app.aci.asc", attacker.sign(&fs::read(it.world.path().join("app.aci")).unwrap()));
     it.trust("attacker.org", &attacker);
+    it.fetch("app.aci --trust-prefix=example.com").expect(
+        254,
+        "",
+        "fetch: image \"attacker.org/app\" is not below the prefix \"example.com\" that it must be trusted for\n",
+    );
+    it.expect_nothing();
+    it.fetch("app.aci --trust-prefix=attacker.org").expect_code(0);
+    // What is in the store is held to it, too.
+    it.fetch("--pull-policy=never attacker.org/app --trust-prefix=example.com").expect_code(254);
+    it.run_with("--insecure-options=image", "fetch other.aci").expect_code(0);
+    let ended = it.fetch("--pull-policy=never example.com/other --trust-prefix=example.com");
+    ended.expect(
+        254,
+        "",
+        "fetch: image \"example.com/other\" is in the store without a signature, and must be trusted for the prefix \
+         \"example.com\"\n",
+    );
     let ended = it.fetch("app.aci");
     ended.expect_code(0);
     assert!(ended.stderr.ends_with(", trusted for prefix \"attacker.org\"\n"), "{}", ended.stderr);

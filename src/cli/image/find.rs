@@ -27,6 +27,8 @@ pub struct Named<'a> {
     pub text: &'a str,
     /// The file of `--signature`.
     pub signature: Option<&'a Path>,
+    /// The prefix of `--trust-prefix`.
+    pub trust_prefix: Option<&'a AcIdentifier>,
     /// When it is looked for outside of the store.
     pub policy: PullPolicy,
 }
@@ -56,7 +58,8 @@ pub fn app_image(image: &Named<'_>, store: &Store, ctx: &Context) -> Result<Imag
 /// # Errors
 /// When the text means nothing, or the image can't be found, verified or imported.
 pub fn image_alone(image: &Named<'_>, store: &Store, ctx: &Context) -> Result<Found, CliError> {
-    with_fetcher(store, ctx, |fetcher| find_image(fetcher, image)).map_err(FindImageError::tell)
+    with_fetcher(store, ctx, image.trust_prefix, |fetcher| find_image(fetcher, image))
+        .map_err(FindImageError::tell)
 }
 
 /// Makes sure that all images below one are in the store, ready to be told.
@@ -64,7 +67,7 @@ pub fn image_alone(image: &Named<'_>, store: &Store, ctx: &Context) -> Result<Fo
 /// # Errors
 /// When one can't be found, verified or imported, is below itself, or there are too many.
 pub fn find_dependencies(found: &Found, store: &Store, ctx: &Context) -> Result<(), CliError> {
-    with_fetcher(store, ctx, |fetcher| {
+    with_fetcher(store, ctx, None, |fetcher| {
         dependencies::fetch_all(store, &found.id, |wanted| find_dependency(fetcher, wanted, found.below))
     })
     .map_err(FindImageError::tell)
@@ -123,6 +126,7 @@ impl FindImageError {
 fn with_fetcher<T>(
     store: &Store,
     ctx: &Context,
+    demanded: Option<&AcIdentifier>,
     work: impl FnOnce(&Fetcher<'_>) -> Result<T, FindImageError>,
 ) -> Result<T, FindImageError> {
     let bars = Bars::default();
@@ -136,6 +140,7 @@ fn with_fetcher<T>(
         } else {
             Signatures::Required
         },
+        demanded,
         network: &network,
         transport: network::transport(ctx),
         offer_keys: &|name, keys| {

@@ -133,7 +133,12 @@ fn app_request(
     if let Some(cpu) = &flags.cpu {
         isolators.push(Isolator::Cpu(Resource::limit(cores(cpu))));
     }
-    let named = image::find::Named { text: &wanted.image, signature: flags.signature.as_deref(), policy };
+    let named = image::find::Named {
+        text: &wanted.image,
+        signature: flags.signature.as_deref(),
+        trust_prefix: flags.trust_prefix.as_ref(),
+        policy,
+    };
     Ok(AppRequest {
         image: image::find::app_image(&named, store, ctx)?,
         name: flags.name.clone(),

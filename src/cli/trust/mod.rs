@@ -136,6 +136,7 @@ fn discovered(
         store: &Store::look(ctx.data_dir()),
         keystore: &ctx.keystore(),
         signatures: Signatures::Required,
+        demanded: None,
         network,
         transport,
         offer_keys: &|_, _| Ok(()),

@@ -14,7 +14,8 @@ use self::remote::Remote;
 use super::http::{Client, ClientOptions, HttpError, Url};
 use super::reference::{Reference, ReferenceError};
 use super::store::{
-    Asked, FindError, ImportError, ImportOptions, OciError, SignatureCheck, Store, Verification,
+    Asked, FindError, ImportError, ImportOptions, NotWanted, OciError, SignatureCheck, Store, StoreError,
+    Verification, check_prefix,
 };
 use super::stream::{Limits, Progress};
 use super::trust::{Keystore, KeystoreError, Proof, SignatureFile, VerifyError};
@@ -159,6 +160,8 @@ pub struct Fetcher<'a> {
     pub keystore: &'a Keystore,
     /// Whether images must be signed.
     pub signatures: Signatures,
+    /// The prefix that the image must be trusted for, if the user demands one.
+    pub demanded: Option<&'a AcIdentifier>,
     /// How servers are reached.
     pub network: &'a Network,
     /// Whether plain HTTP may be used for discovery, and for keys.
@@ -183,6 +186,9 @@ pub enum FetchError {
     /// The store does not have it.
     #[error(transparent)]
     Find(#[from] FindError),
+    /// What the store has is damaged.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The policy forbids to look elsewhere.
     #[error("unable to fetch {kind} \"{reference}\": it is not in the store, and the pull policy is `never`")]
     StoreOnly {
@@ -311,6 +317,7 @@ impl Hint for FetchError {
             },
             Self::DeferredAgain { .. } => Some("try again later".into()),
             Self::Keystore(cause) => cause.hint(),
+            Self::Store(cause) => cause.hint(),
             Self::Discovery(cause) => cause.hint(),
             Self::System(cause) => cause.hint(),
             Self::Url { .. } | Self::KeyStatus { .. } | Self::Interrupted => None,
@@ -325,6 +332,19 @@ impl Fetcher<'_> {
     /// # Errors
     /// When it can't be found, verified or imported.
     pub fn fetch(&self, wanted: &Wanted<'_>) -> Result<Fetched, FetchError> {
+        let found = self.find(wanted)?;
+        if let Some(prefix) = self.demanded {
+            // What was in the store before has not been looked at.
+            let name = self.store.manifest(&found.id)?.name;
+            check_prefix(&name, prefix).map_err(ImportError::from)?;
+            if self.signatures == Signatures::Required && self.store.signer(&found.id)?.is_none() {
+                return Err(ImportError::from(NotWanted::Unsigned { name, prefix: prefix.clone() }).into());
+            }
+        }
+        Ok(found)
+    }
+
+    fn find(&self, wanted: &Wanted<'_>) -> Result<Fetched, FetchError> {
         let stored = |id| Fetched { id, skipped_devices: 0 };
         let Wanted { reference, policy, signature } = *wanted;
         match reference {
@@ -388,7 +408,12 @@ impl Fetcher<'_> {
             Signatures::Required => {
                 let file = signature.map_or_else(|| beside(path), Path::to_owned);
                 let signature = read_signature(&file)?;
-                Verification::Required(SignatureCheck { signature, keystore: self.keystore, wanted: None })
+                Verification::Required(SignatureCheck {
+                    signature,
+                    keystore: self.keystore,
+                    wanted: None,
+                    demanded: self.demanded,
+                })
             }
         };
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();

@@ -19,10 +19,10 @@ impl Fetcher<'_> {
         let image = local::open(local, &self.store.scratch(), &Limits::default())
             .map_err(|cause| OciError::Source { image: local.to_string(), cause })?;
         let name = local.path.file_name().unwrap_or(local.path.as_os_str()).to_string_lossy().into_owned();
-        self.import(&image, &Work::Import { name }, &Proof::waived())
+        self.import_oci(&image, &Work::Import { name }, &Proof::waived())
     }
 
-    pub(super) fn import(
+    pub(super) fn import_oci(
         &self,
         image: &RemoteImage<'_>,
         work: &Work,

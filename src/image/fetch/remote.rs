@@ -155,7 +155,8 @@ impl Fetcher<'_> {
     }
 
     fn check<'c>(&'c self, signature: SignatureFile, wanted: Option<&'c NameReference>) -> Verification<'c> {
-        Verification::Required(SignatureCheck { signature, keystore: self.keystore, wanted })
+        let demanded = self.demanded;
+        Verification::Required(SignatureCheck { signature, keystore: self.keystore, wanted, demanded })
     }
 
     fn import(

@@ -15,6 +15,7 @@ use crate::appc::name::AcIdentifier;
 use crate::image::extract::{Devices, ExtractError, Owners, Target, Unpacked, unpack};
 use crate::image::reference::NameReference;
 use crate::image::stream::{Limits, Passed, Progress, Source};
+use crate::image::trust::keystore::is_below;
 use crate::image::trust::{DocumentHash, Keystore, KeystoreError, Proof, SignatureFile, VerifyError};
 use crate::os::{Hint, SysError, atomic, interrupt};
 
@@ -34,6 +35,8 @@ pub struct SignatureCheck<'a> {
     pub keystore: &'a Keystore,
     /// The name and labels that it must have, if it was asked for by name.
     pub wanted: Option<&'a NameReference>,
+    /// The prefix that its name must be, or be below.
+    pub demanded: Option<&'a AcIdentifier>,
 }
 
 /// What version was asked for.
@@ -160,6 +163,24 @@ pub enum NotWanted {
         wanted: String,
         /// What came.
         found: String,
+    },
+    /// By whose it is.
+    #[error("image \"{name}\" is not below the prefix \"{prefix}\" that it must be trusted for")]
+    Prefix {
+        /// Its name.
+        name: AcIdentifier,
+        /// The prefix.
+        prefix: AcIdentifier,
+    },
+    /// By the lack of a signature.
+    #[error(
+        "image \"{name}\" is in the store without a signature, and must be trusted for the prefix \"{prefix}\""
+    )]
+    Unsigned {
+        /// Its name.
+        name: AcIdentifier,
+        /// The prefix.
+        prefix: AcIdentifier,
     },
     /// By the lack of a label.
     #[error("requested label \"{label}\" not provided by the image manifest")]
@@ -339,10 +360,24 @@ fn prove(
         .signature
         .verify(hash, &manifest.name, &keys, std::time::SystemTime::now())
         .map_err(|cause| ImportError::Unverified { name: manifest.name.clone(), cause })?;
+    if let Some(prefix) = check.demanded {
+        check_prefix(&manifest.name, prefix)?;
+    }
     if let Some(wanted) = check.wanted {
         check_wanted(wanted, manifest)?;
     }
     Ok(proof)
+}
+
+/// Checks that a name is `prefix` or below it.
+///
+/// # Errors
+/// When it is not.
+pub fn check_prefix(name: &AcIdentifier, prefix: &AcIdentifier) -> Result<(), NotWanted> {
+    if is_below(name.as_str(), prefix.as_str()) {
+        return Ok(());
+    }
+    Err(NotWanted::Prefix { name: name.clone(), prefix: prefix.clone() })
 }
 
 fn check_wanted(wanted: &NameReference, manifest: &ImageManifest) -> Result<(), NotWanted> {

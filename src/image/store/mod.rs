@@ -55,7 +55,8 @@ use rustix::io::Errno;
 
 pub use self::copy_out::{CopyOutError, Depth, Existing, ExtractOptions};
 pub use self::import::{
-    Asked, Delivered, ImportError, ImportOptions, Imported, SignatureCheck, Verification,
+    Asked, Delivered, ImportError, ImportOptions, Imported, NotWanted, SignatureCheck, Verification,
+    check_prefix,
 };
 pub use self::layer::{LayerError, TreeView};
 pub use self::oci::{ImportedOci, OciError, oci_image_id};

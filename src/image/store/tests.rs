@@ -124,6 +124,7 @@ fn import_signed(
 ) -> Result<Imported, ImportError> {
     let wanted = wanted.map(|text| NameReference::parse(text).unwrap());
     let check = SignatureCheck {
+        demanded: None,
         signature: SignatureFile::parse(signature).unwrap(),
         keystore,
         wanted: wanted.as_ref(),

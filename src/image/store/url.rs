@@ -227,7 +227,7 @@ impl DownloadPlace {
         File::options()
             .append(true)
             .create_new(true)
-            .mode(super::import::FILE_MODE)
+            .mode(super::FILE_MODE)
             .open(&body)
             .map_err(SysError::on("creating", body))
     }

@@ -99,7 +99,7 @@ impl Fetcher<'_> {
         }
     }
 
-    /// Removes a download unless it can be gone on with.
+    /// Removes a download unless it can be gone on with: the server or the way to it failed, not the disk.
     fn keep_or_drop(
         &self,
         place: DownloadPlace,
@@ -107,7 +107,8 @@ impl Fetcher<'_> {
     ) -> Result<Fetched, FetchError> {
         let done = bring(&place);
         match &done {
-            Err(FetchError::Download(_) | FetchError::Interrupted) if place.found().is_some() => {}
+            Err(FetchError::Download(DownloadError::Http(_) | DownloadError::Status { .. }))
+                if place.found().is_some() => {}
             _ => place.remove(),
         }
         done

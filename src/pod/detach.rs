@@ -76,7 +76,16 @@ pub fn service_name(uuid: &PodUuid) -> Result<UnitName, UnitNameError> {
     UnitName::service(&format!("rkt-{uuid}"))
 }
 
-/// Starts `pod` by this very rkt with the words `flags` and the UUID, and waits until it is ready.
+/// How a pod in the background is started.
+#[derive(Debug, Clone)]
+pub struct DetachRequest {
+    /// The words of this rkt's command line before the UUID: `run-prepared` with its flags, and what stands before.
+    pub words: Vec<String>,
+    /// The limits of the pod as a whole, which its service has.
+    pub limits: PodLimits,
+}
+
+/// Starts `pod` by this very rkt as `request` says, and waits until it is ready.
 ///
 /// # Errors
 /// When it did not become ready; a pod that was not even started is removed.
@@ -84,11 +93,11 @@ pub fn start(
     host: Host,
     pods: &PodsDir,
     pod: Pod<Preparing>,
-    flags: Vec<String>,
-    limits: PodLimits,
+    request: DetachRequest,
     notice: impl Fn(&str),
 ) -> Result<PodUuid, DetachError> {
     const OWN: &str = "/proc/self/exe";
+    let DetachRequest { words, limits } = request;
     tell_of_missing_controllers(limits, notice);
     let unit = service_name(pod.uuid())?;
     let paths = pod.paths();
@@ -99,7 +108,7 @@ pub fn start(
     let program = std::env::current_exe().map_err(SysError::on("looking at", OWN))?;
     let uuid = pod.into_prepared()?;
     let mut command = vec![program.display().to_string()];
-    command.extend(flags);
+    command.extend(words);
     command.push(uuid.to_string());
     let service = ServiceRequest {
         unit: unit.clone(),

@@ -9,11 +9,11 @@ use crate::cli::pod_flags::RunFlags;
 use crate::cli::{CliError, Context, Exit, output};
 use crate::image::store::Store;
 use crate::os::{atomic, interrupt};
-use crate::pod::detach::{self, DetachError};
+use crate::pod::detach::{self, DetachError, DetachRequest};
 use crate::pod::lifecycle::{Pod, PodsDir, Preparing};
 use crate::pod::network::Setup;
 use crate::pod::prepare;
-use crate::pod::run::{self, Host, StartRequest, Starting};
+use crate::pod::run::{self, Host, PodLimits, Starting};
 
 /// Prepares a pod and becomes its supervisor.
 pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
@@ -38,7 +38,9 @@ pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
         .iter()
         .for_each(output::message);
     start.etc = dns::request(&args.start.dns)?;
-    let Some(network) = network else { return detached(&args, ctx, host, pod, &start, saved) };
+    let Some(network) = network else {
+        return detached(&args, ctx, start.limits, Prepared { host, pod, saved });
+    };
     let starting = Starting { network, pod, store: &store };
     let code =
         run::start(host, starting, &start, |text| output::message(text)).map_err(wishes::not_started)?;
@@ -47,14 +49,19 @@ pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
     Ok(Exit::code(code))
 }
 
+/// A pod that only needs to be started, and where.
+struct Prepared<'a> {
+    host: Host,
+    pod: Pod<Preparing>,
+    saved: Option<UuidFile<'a>>,
+}
+
 /// Leaves the prepared pod to a service of systemd, which runs `rkt run-prepared`.
 fn detached(
     args: &RunFlags,
     ctx: &Context,
-    host: Host,
-    pod: Pod<Preparing>,
-    start: &StartRequest,
-    saved: Option<UuidFile<'_>>,
+    limits: PodLimits,
+    prepared: Prepared<'_>,
 ) -> Result<Exit, CliError> {
     let failed = |error| match error {
         DetachError::Start(error) => wishes::not_started(error),
@@ -66,10 +73,11 @@ fn detached(
             path.display().to_string()
         ))
     })?;
-    let flags = global.into_iter().chain(["run-prepared".to_owned()]).chain(args.start.words()).collect();
+    let Prepared { host, pod, saved } = prepared;
+    let words = global.into_iter().chain(["run-prepared".to_owned()]).chain(args.start.words()).collect();
     let pods = PodsDir::new(ctx.data_dir());
-    let uuid =
-        detach::start(host, &pods, pod, flags, start.limits, |text| output::message(text)).map_err(failed)?;
+    let request = DetachRequest { words, limits };
+    let uuid = detach::start(host, &pods, pod, request, |text| output::message(text)).map_err(failed)?;
     output::line(uuid);
     std::mem::forget(saved);
     Ok(Exit::SUCCESS)

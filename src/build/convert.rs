@@ -165,7 +165,7 @@ pub fn convert_file(request: Request<'_>) -> Result<Generated, ConversionError> 
 fn bring(image: &RemoteImage<'_>, dir: &Path) -> Result<Vec<PathBuf>, ConversionError> {
     let mut paths = Vec::new();
     for (index, (part, diff_id)) in image.layers.iter().zip(&image.config.diff_ids).enumerate() {
-        log::info!("extracting {diff_id}");
+        log::info!("Extracting {diff_id}");
         let path = dir.join(index.to_string());
         let what = format!("layer {}", part.digest.unwrap_or(*diff_id));
         let mut sink = Sink::create(path.clone(), 0o600, what, *part, &|_| {})?;

@@ -35,7 +35,10 @@ fn a_saved_image_becomes_one_that_rkt_can_fetch() {
     let expected = "\nConverted volumes:\n\tname: \"volume-data\", path: \"/data\", readOnly: false\n\
                     \nConverted ports:\n\tname: \"80-tcp\", protocol: \"tcp\", port: 80, count: 1, \
                     socketActivated: false\n\nGenerated ACI(s):\ndemo-1.0.aci\n";
-    convert(&world, "saved.tar").expect(0, expected, "");
+    let ended = convert(&world, "saved.tar");
+    ended.expect_code(0);
+    assert_eq!(ended.stdout, expected);
+    assert_eq!(ended.stderr.lines().filter(|line| line.contains("Extracting sha256:")).count(), 2);
     let fetched = world.run("--dir=data --insecure-options=image fetch demo-1.0.aci");
     fetched.expect_code(0);
     world

@@ -14,16 +14,18 @@ const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
 /// # Errors
 /// When the configuration can't be read.
 pub(super) fn of(ctx: &Context) -> Result<Network, CliError> {
-    Ok(Network::new(ClientOptions {
+    let settings = ctx.settings()?;
+    let network = Network::new(ClientOptions {
         certificates: if ctx.insecure.allows(Insecure::Tls) {
             Certificates::Unchecked
         } else {
             Certificates::Checked
         },
-        credentials: ctx.settings()?.auth.clone(),
+        credentials: settings.auth.clone(),
         proxies: proxy_hosts(|name| std::env::var(name).ok()),
         least_rate: Rate::LEAST,
-    }))
+    });
+    Ok(network.with_logins(settings.docker_auth.clone()))
 }
 
 /// What the user allows beside HTTPS.

@@ -17,6 +17,7 @@ mod images;
 mod oci;
 mod oci_hostile;
 mod output;
+mod registry;
 mod shop;
 mod signatures;
 mod store;

@@ -6,12 +6,14 @@ mod oci;
 mod remote;
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use self::by_name::{DiscoveryError, download_key};
 pub use self::download::DownloadError;
 use self::remote::Remote;
 use super::http::{Client, ClientOptions, HttpError, Url};
+use super::oci::name::DOCKER_HUB;
 use super::reference::{Reference, ReferenceError};
 use super::store::{
     Asked, FindError, ImportError, ImportOptions, NotWanted, OciError, SignatureCheck, Store, StoreError,
@@ -21,6 +23,7 @@ use super::stream::{Limits, Progress};
 use super::trust::{Keystore, KeystoreError, Proof, SignatureFile, VerifyError};
 use crate::appc::image_id::ImageId;
 use crate::appc::name::AcIdentifier;
+use crate::config::Login;
 use crate::os::{Hint, SysError};
 
 /// When an image is looked for outside of the store.
@@ -115,13 +118,28 @@ impl Transport {
 /// A client that is made when it is needed.
 pub struct Network {
     options: ClientOptions,
+    logins: BTreeMap<String, Login>,
     client: OnceCell<Client>,
 }
 
 impl Network {
     /// Says how a client is to be made.
     pub fn new(options: ClientOptions) -> Self {
-        Self { options, client: OnceCell::new() }
+        Self { options, logins: BTreeMap::new(), client: OnceCell::new() }
+    }
+
+    /// Adds who the user is to registries, by `host` or `host:port`.
+    #[must_use]
+    pub fn with_logins(mut self, logins: BTreeMap<String, Login>) -> Self {
+        self.logins = logins;
+        self
+    }
+
+    /// Who the user is to a registry. Docker Hub has three names.
+    fn login(&self, registry: &str) -> Option<&Login> {
+        let other_names: &[&str] =
+            if registry == DOCKER_HUB { &["docker.io", "index.docker.io"] } else { &[] };
+        std::iter::once(registry).chain(other_names.iter().copied()).find_map(|name| self.logins.get(name))
     }
 
     /// Returns the client.
@@ -213,6 +231,9 @@ pub enum FetchError {
         /// What is missing.
         missing: &'static str,
     },
+    /// Images of registries have no signature that is checked yet.
+    #[error("signature verification for docker images is not supported (try --insecure-options=image)")]
+    DockerSignature,
     /// The file with the signature can't be read.
     #[error(transparent)]
     OpenSignature(SysError),
@@ -321,7 +342,7 @@ impl Hint for FetchError {
             Self::Discovery(cause) => cause.hint(),
             Self::System(cause) => cause.hint(),
             Self::Url { .. } | Self::KeyStatus { .. } | Self::Interrupted => None,
-            Self::StoreOnly { .. } => None,
+            Self::StoreOnly { .. } | Self::DockerSignature => None,
         }
     }
 }
@@ -397,7 +418,7 @@ impl Fetcher<'_> {
                 })
             }
             Reference::Local(local) => self.fetch_local(local),
-            Reference::Docker(_) => Err(elsewhere(reference, policy)),
+            Reference::Docker(docker) => self.fetch_docker(docker, reference, policy),
         }
     }
 

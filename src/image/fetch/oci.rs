@@ -1,9 +1,12 @@
-//! OCI and Docker images: from files.
+//! OCI and Docker images: from files and registries.
 
-use super::{FetchError, Fetched, Fetcher, Notice, Signatures, Work};
+use super::{FetchError, Fetched, Fetcher, Notice, Policy, Signatures, Work, elsewhere};
+use crate::appc::image_id::ImageId;
 use crate::image::oci::local;
+use crate::image::oci::name::DockerReference;
+use crate::image::oci::registry::{self, Access};
 use crate::image::oci::source::RemoteImage;
-use crate::image::reference::LocalReference;
+use crate::image::reference::{LocalReference, Reference};
 use crate::image::store::OciError;
 use crate::image::stream::{Limits, Progress};
 use crate::image::trust::Proof;
@@ -22,6 +25,35 @@ impl Fetcher<'_> {
         self.import_oci(&image, &Work::Import { name }, &Proof::waived())
     }
 
+    /// Fetches an image from a registry, unless the policy says that what was fetched by this name before will do.
+    pub(super) fn fetch_docker(
+        &self,
+        docker: &DockerReference,
+        reference: &Reference,
+        policy: Policy,
+    ) -> Result<Fetched, FetchError> {
+        let name = format!("docker://{docker}");
+        if policy != Policy::Update {
+            if let Some(id) = self.store.find_reference(&name)? {
+                log::debug!("using image from local store for url {name}");
+                return Ok(stored(id));
+            }
+            if policy == Policy::Never {
+                return Err(elsewhere(reference, policy));
+            }
+        }
+        if self.signatures == Signatures::Required {
+            return Err(FetchError::DockerSignature);
+        }
+        let client = self.network.client().map_err(|error| FetchError::Download(error.into()))?;
+        let login = self.network.login(&docker.registry);
+        let access = Access { client, login, allows_http: self.transport.discovery_by_http };
+        let tell = |text: String| (self.tell)(Notice::Image(text));
+        let image =
+            registry::open(docker, access, &tell).map_err(|cause| OciError::Source { image: name, cause })?;
+        self.import_oci(&image, &Work::Download { what: "layers" }, &Proof::waived())
+    }
+
     pub(super) fn import_oci(
         &self,
         image: &RemoteImage<'_>,
@@ -35,4 +67,8 @@ impl Fetcher<'_> {
         }
         Ok(Fetched { id: imported.id, skipped_devices: imported.skipped_devices })
     }
+}
+
+fn stored(id: ImageId) -> Fetched {
+    Fetched { id, skipped_devices: 0 }
 }

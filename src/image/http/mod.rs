@@ -206,6 +206,9 @@ impl Client {
         // Credentials stay where they were meant to go.
         if url.origin() == request.url.origin() {
             origin::authorize(&mut headers, &request.method, url, &self.credentials, request.sending);
+        } else {
+            // What a caller has set itself.
+            headers.remove(header::AUTHORIZATION);
         }
         log::debug!("{} {}", request.method, shown(url));
         let sent = self.http.request(request.method.clone(), url.clone()).headers(headers).send();

@@ -6,5 +6,6 @@ pub mod files;
 pub mod local;
 pub mod name;
 pub mod platform;
+pub mod registry;
 pub mod source;
 pub mod squash;

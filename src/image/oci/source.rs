@@ -96,6 +96,14 @@ pub enum SourceError {
         /// What it has.
         found: Box<Digest>,
     },
+    /// A server refused, or did not answer.
+    #[error("{text}")]
+    Server {
+        /// What it did.
+        text: String,
+        /// The way out.
+        hint: Option<String>,
+    },
     /// The system refused.
     #[error(transparent)]
     System(#[from] SysError),
@@ -108,6 +116,7 @@ impl Hint for SourceError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::System(cause) => cause.hint(),
+            Self::Server { hint, .. } => hint.clone(),
             Self::Several(_) => Some("say which one behind a colon".into()),
             Self::Digest { .. } | Self::TooLong { .. } | Self::TooShort { .. } => Some(
                 "the image was changed or damaged after it was made: get it again from who made it".into(),
@@ -161,6 +170,20 @@ impl<'a> Sink<'a> {
     /// What is known of the part.
     pub fn part(&self) -> Part {
         self.part
+    }
+
+    /// Forgets the bytes that have come, for a server that can't go on where it was cut.
+    ///
+    /// # Errors
+    /// When the file can't be emptied.
+    pub fn restart(&mut self) -> Result<(), SourceError> {
+        self.file
+            .set_len(0)
+            .and_then(|()| std::io::Seek::rewind(&mut self.file))
+            .map_err(SysError::on("writing", &self.path))?;
+        self.hasher = self.part.digest.map(|digest| digest.algorithm().hasher());
+        self.written = 0;
+        Ok(())
     }
 
     /// Takes more bytes.

@@ -80,18 +80,11 @@ fn what_cannot_be_fetched_says_why_and_what_to_do() {
              --insecure-options=image\n"
         ),
     );
-    let other = "fetch: hint: download the image with another tool and give its file\n";
-    let newer = "fetch: hint: use what is in the store with --pull-policy=new, or download the image with another tool \
-                 and give its file\n";
     for (words, error) in [
         ("no.aci", format!("error opening ACI file: opening {at}/no.aci: No such file or directory\n")),
         ("/", "error opening ACI file: opening /: Not a regular file\n".to_owned()),
         ("file:///x", "invalid image string \"file:///x\"\nfetch: hint: the path of a file:// or http(s):// reference must end in .aci\n".to_owned()),
-        (
-            "docker://busybox",
-            format!("docker://busybox is not updated: fetching images from docker registries is not supported by this version yet\n{newer}"),
-        ),
-        ("docker://busybox --pull-policy=new", String::new()),
+        ("docker://Busybox", "invalid docker URL \"docker://Busybox\"; expected syntax is docker://[REGISTRY_HOST[:REGISTRY_PORT]/]IMAGE_NAME[:TAG|@DIGEST]\n".to_owned()),
         ("https://example.com:x/y.aci", "invalid image string \"https://example.com:x/y.aci\": invalid port number\n".to_owned()),
         (
             "sha512-0000",
@@ -99,18 +92,14 @@ fn what_cannot_be_fetched_says_why_and_what_to_do() {
         ),
         ("example.com/a:1:2", "malformed app string - colon may appear at most once\n".to_owned()),
     ] {
-        // A flag of the command stands before the images.
-        let (image, flag) = words.split_once(' ').unwrap_or((words, ""));
-        let error = if flag.is_empty() {
-            error
-        } else {
-            format!(
-                "{image} is not in the store, and fetching images from docker registries is not supported by this \
-                 version yet\n{other}"
-            )
-        };
-        world.run(&format!("{FETCH} {flag} {image}")).expect(254, "", &format!("fetch: {error}"));
+        world.run(&format!("{FETCH} {words}")).expect(254, "", &format!("fetch: {error}"));
     }
+    world.run(&format!("{FETCH} --pull-policy=never docker://busybox")).expect(
+        254,
+        "",
+        "fetch: unable to fetch docker image from URL \"docker://busybox\": it is not in the store, and the pull policy \
+         is `never`\n",
+    );
     world.run(&format!("{FETCH} --pull-policy=never https://example.com/x.aci")).expect(
         254,
         "",

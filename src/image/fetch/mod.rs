@@ -215,22 +215,6 @@ pub enum FetchError {
         /// As it was named.
         reference: String,
     },
-    /// It would come from where this version can't get it.
-    #[error("{reference} is not in the store, and {missing} is not supported by this version yet")]
-    NotYet {
-        /// As it was named.
-        reference: String,
-        /// What is missing.
-        missing: &'static str,
-    },
-    /// The same, and the user wants the newest.
-    #[error("{reference} is not updated: {missing} is not supported by this version yet")]
-    NoUpdateYet {
-        /// As it was named.
-        reference: String,
-        /// What is missing.
-        missing: &'static str,
-    },
     /// Images of registries have no signature that is checked yet.
     #[error("signature verification for docker images is not supported (try --insecure-options=image)")]
     DockerSignature,
@@ -313,12 +297,6 @@ impl Hint for FetchError {
             Self::Oci(cause) => cause.hint(),
             Self::Find(cause) => cause.hint(),
             Self::Reference(cause) => cause.hint(),
-            Self::NotYet { .. } => Some("download the image with another tool and give its file".into()),
-            Self::NoUpdateYet { .. } => Some(
-                "use what is in the store with --pull-policy=new, or download the image with another tool and give \
-                 its file"
-                    .into(),
-            ),
             Self::OpenSignature(_) => Some(
                 "name the signature's file with --signature, or, if you trust the image, skip the check with \
                  --insecure-options=image"
@@ -384,7 +362,7 @@ impl Fetcher<'_> {
                             return Ok(stored(id));
                         }
                         Err(FindError::NoName { .. }) if policy == Policy::New => {}
-                        Err(FindError::NoName { .. }) => return Err(elsewhere(reference, policy)),
+                        Err(FindError::NoName { .. }) => return Err(elsewhere(reference)),
                         Err(error) => return Err(error.into()),
                     }
                 }
@@ -401,7 +379,7 @@ impl Fetcher<'_> {
                         return Ok(stored(record.image));
                     }
                     if policy == Policy::Never {
-                        return Err(elsewhere(reference, policy));
+                        return Err(elsewhere(reference));
                     }
                 }
                 log::debug!("remote fetching from URL {url:?}");
@@ -478,19 +456,14 @@ fn read_signature(file: &Path) -> Result<SignatureFile, FetchError> {
     SignatureFile::parse(&bytes).map_err(|cause| FetchError::Signature { file: file.to_owned(), cause })
 }
 
-/// Says why the image doesn't come from elsewhere.
-fn elsewhere(reference: &Reference, policy: Policy) -> FetchError {
-    let (kind, missing) = match reference {
-        Reference::Url(_) => ("image from URL", "downloading images"),
-        Reference::Docker(_) => ("docker image from URL", "fetching images from docker registries"),
+/// Says that the policy forbids to look for the image elsewhere.
+fn elsewhere(reference: &Reference) -> FetchError {
+    let kind = match reference {
+        Reference::Url(_) => "image from URL",
+        Reference::Docker(_) => "docker image from URL",
         Reference::Name(_) | Reference::Id(_) | Reference::File(_) | Reference::Local(_) => {
-            ("image from image name", "discovering images by name")
+            "image from image name"
         }
     };
-    let text = reference.to_string();
-    match policy {
-        Policy::Never => FetchError::StoreOnly { kind, reference: text },
-        Policy::New => FetchError::NotYet { reference: text, missing },
-        Policy::Update => FetchError::NoUpdateYet { reference: text, missing },
-    }
+    FetchError::StoreOnly { kind, reference: reference.to_string() }
 }

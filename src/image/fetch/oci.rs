@@ -39,7 +39,7 @@ impl Fetcher<'_> {
                 return Ok(stored(id));
             }
             if policy == Policy::Never {
-                return Err(elsewhere(reference, policy));
+                return Err(elsewhere(reference));
             }
         }
         if self.signatures == Signatures::Required {

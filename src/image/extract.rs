@@ -478,12 +478,15 @@ impl<'a> Writer<'a> {
             end += part.len();
             let part = OsStr::from_bytes(part);
             let below = match rustix::fs::openat(&here, part, OPEN_DIR | OFlags::NOFOLLOW, Mode::empty()) {
+                Err(Errno::NOENT) if self.is_link_to_come(&path[..end]) => Err(Errno::NOTDIR),
                 Err(Errno::NOENT) => {
                     let times = times_of(&here).map_err(failed)?;
                     let fd = self.make_dir(&here, part).map_err(failed)?;
                     rustix::fs::futimens(&here, &times).map_err(failed)?;
                     made += 1;
-                    if self.layer.is_some() {
+                    if self.has_to_hide(&path[..end]) {
+                        layer::set_opaque(&fd).map_err(failed)?;
+                    } else if self.layer.is_some() {
                         implied.push(path[..end].to_vec());
                     }
                     Ok(fd)

@@ -100,8 +100,10 @@ pub struct Unfinished {
     implied: BTreeSet<Vec<u8>>,
     /// Hard links, by path, to what is not in the layer.
     links: BTreeMap<Vec<u8>, EntryPath>,
-    /// Whiteouts.
+    /// Whiteouts that are there.
     hidden: BTreeSet<Vec<u8>>,
+    /// All paths of which the layer has said that lower layers have nothing there, whatever has come in that place since.
+    hides: BTreeSet<Vec<u8>>,
 }
 
 pub(super) type LayerState = Unfinished;
@@ -215,6 +217,9 @@ impl Writer<'_> {
     ) -> Result<(), ExtractError> {
         let made = self.enter_parent(dir.as_bytes(), &entry.place())?;
         archive.count(made)?;
+        if let Some(layer) = &mut self.layer {
+            layer.hides.insert(dir.as_bytes().to_vec());
+        }
         let parent = self.parent.as_ref().expect("entered above");
         Ok(set_opaque(&parent.fd).map_err(self.failed("changing", dir))?)
     }
@@ -230,6 +235,9 @@ impl Writer<'_> {
         let name = OsStr::from_bytes(name);
         let made = self.enter_parent(parent, &entry.place())?;
         archive.count(made)?;
+        if let Some(layer) = &mut self.layer {
+            layer.hides.insert(path.as_bytes().to_vec());
+        }
         let dir = &self.parent.as_ref().expect("entered above").fd;
         let hidden = match stat_at(dir.as_fd(), name) {
             Err(Errno::NOENT) => {
@@ -253,16 +261,17 @@ impl Writer<'_> {
         Ok(hidden.map_err(self.failed("creating", path))?)
     }
 
-    /// Takes away what another entry of the layer has put where this one goes. Tells whether that was a whiteout, so that
-    /// a directory in its place has to hide what is below.
+    /// Takes away what another entry of the layer has put where this one goes. Tells whether a directory there has to hide
+    /// what is below.
     pub(super) fn make_room(&mut self, slot: Slot<'_>) -> Result<bool, ExtractError> {
         let Slot { parent, name, entry, inside } = slot;
         let Some(layer) = &mut self.layer else { return Ok(false) };
+        let hides_lower = layer.hides.contains(inside.as_bytes());
         let status = match stat_at(parent, name) {
             Ok(status) => status,
             Err(Errno::NOENT) => {
                 layer.links.remove(inside.as_bytes());
-                return Ok(false);
+                return Ok(hides_lower);
             }
             Err(cause) => return Err(self.failed("looking at", inside)(cause).into()),
         };
@@ -277,11 +286,21 @@ impl Writer<'_> {
         layer.forget(inside.as_bytes());
         let parent = rustix::io::fcntl_dupfd_cloexec(parent, 0).map_err(self.failed("opening", inside))?;
         remove_at(parent, name, &self.shown(inside))?;
-        Ok(is_whiteout(&status))
+        Ok(hides_lower)
+    }
+
+    /// Whether a directory that is made at `path` has to hide what is below.
+    pub(super) fn has_to_hide(&self, path: &[u8]) -> bool {
+        self.layer.as_ref().is_some_and(|layer| layer.hides.contains(path))
     }
 
     pub(super) fn is_whiteout_at(&self, dir: &OwnedFd, name: &OsStr) -> bool {
         self.layer.is_some() && stat_at(dir.as_fd(), name).is_ok_and(|status| is_whiteout(&status))
+    }
+
+    /// Whether the layer has a hard link at `path` that is made only when the layers below are there.
+    pub(super) fn is_link_to_come(&self, path: &[u8]) -> bool {
+        self.layer.as_ref().is_some_and(|layer| layer.links.contains_key(path))
     }
 
     pub(super) fn link_later(&mut self, path: &EntryPath, target: &EntryPath) {
@@ -350,12 +369,23 @@ impl Writer<'_> {
         Ok(linked.map_err(self.failed("creating", path))?)
     }
 
+    /// Whether `dir` of this layer, or one above it, hides all that is below already.
+    fn is_in_opaque(&self, dir: &[u8]) -> Result<bool, Errno> {
+        let ends = dir.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        for end in std::iter::once(0).chain(ends).chain([dir.len()]) {
+            if is_opaque(&self.resolve(&dir[..end], OPEN_DIR)?)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Takes a whiteout away that hides nothing.
     fn show(&self, path: &EntryPath, lower: &Lower) -> Result<(), Errno> {
-        if lower.find(path)?.is_some() {
+        let Some((parent, name)) = path.split_last() else { return Ok(()) };
+        if lower.find(path)?.is_some() && !self.is_in_opaque(parent)? {
             return Ok(());
         }
-        let Some((parent, name)) = path.split_last() else { return Ok(()) };
         let dir = self.resolve(parent, OPEN_DIR)?;
         let name = OsStr::from_bytes(name);
         if !self.is_whiteout_at(&dir, name) {

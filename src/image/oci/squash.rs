@@ -393,6 +393,11 @@ impl<W: Write> Squashing<W> {
             if *known == Present::Implied && kind == Present::Directory {
                 *known = kind;
             }
+            // Something else than a directory, in whose place a higher layer has one: what is below it is gone all the same.
+            if kind == Present::Other && *known != Present::Other {
+                *known = Present::Directory;
+                self.above.opaque.insert(print);
+            }
         }
         self.above.hidden.extend(layer.hidden);
         self.above.opaque.extend(layer.opaque);

@@ -3,6 +3,7 @@
 //! A value is taken as it stands; it can not hold a comma.
 
 use super::{Mount, Parts, Volume, VolumeError, parse_id, parse_mode};
+use crate::appc::name::{AcName, NameError};
 
 fn parse_bool(key: &'static str, value: &str) -> Result<bool, VolumeError> {
     // The words that the flags of rkt have always taken (Go's strconv.ParseBool).
@@ -35,7 +36,7 @@ impl Volume {
     /// The flag breaks a rule; the text is what follows `invalid value in --volume flag "<x>": `.
     pub fn from_flag(flag: &str) -> Result<Self, VolumeError> {
         let (name, rest) = flag.split_once(',').unwrap_or((flag, ""));
-        let name = name.parse().map_err(|problem| VolumeError::Name { problem })?;
+        let name = volume_name(name).map_err(|problem| VolumeError::Name { problem })?;
         let mut parts = Parts::default();
         for (key, value) in pairs(rest)? {
             match key {
@@ -53,6 +54,20 @@ impl Volume {
     }
 }
 
+/// Reads the name of a volume, in which a run of dashes counts as one.
+///
+/// People know `volume--var-lib-redis` as the name that a path of Docker's gives; an AC name has no two dashes in a row.
+fn volume_name(text: &str) -> Result<AcName, NameError> {
+    let mut name = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c != '-' || !name.ends_with('-') {
+            name.push(c);
+        }
+    }
+    // An error is about what the user wrote.
+    name.parse().or_else(|_| text.parse())
+}
+
 impl Mount {
     /// Reads the flag `--mount volume=NAME,target=PATH`.
     ///
@@ -63,7 +78,7 @@ impl Mount {
         for (key, value) in pairs(flag)? {
             match key {
                 "volume" => {
-                    volume = Some(value.parse().map_err(|problem| VolumeError::MountName {
+                    volume = Some(volume_name(value).map_err(|problem| VolumeError::MountName {
                         name: value.to_owned(),
                         flag: flag.to_owned(),
                         problem,
@@ -110,6 +125,14 @@ mod tests {
             let expected = Volume { name: "v".parse().unwrap(), kind, read_only, recursive };
             assert_eq!(Volume::from_flag(flag), Ok(expected), "{flag}");
         }
+    }
+
+    #[test]
+    fn a_run_of_dashes_in_a_volume_s_name_counts_as_one() {
+        let volume = Volume::from_flag("volume--var-lib---redis,kind=empty").unwrap();
+        assert_eq!(volume.name.as_str(), "volume-var-lib-redis");
+        let mount = Mount::from_flag("volume=volume--data,target=/data").unwrap();
+        assert_eq!(mount.volume.as_str(), "volume-data");
     }
 
     #[test]
@@ -166,10 +189,10 @@ mod tests {
             ("volume=v,target=/a,target=/b", Err("label target with multiple values [\"/a\" \"/b\"]")),
             ("v", Err("\"v\" is not of the form KEY=VALUE")),
             (
-                "volume=a--b,target=/a",
+                "volume=a-,target=/a",
                 Err(
-                    "invalid volume name \"a--b\" in --mount flag \"volume=a--b,target=/a\": \"a--b\" is not an AC name: \
-                     two separators may not follow each other",
+                    "invalid volume name \"a-\" in --mount flag \"volume=a-,target=/a\": \"a-\" is not an AC name: \
+                     it must begin and end with a lower-case letter or a digit",
                 ),
             ),
         ] {

@@ -370,7 +370,12 @@ impl FromStr for PortForward {
         let (name, ip, port) = match parts.as_slice() {
             [name, port] => (*name, None, *port),
             [name, ip, port] => (*name, Some(*ip), *port),
-            _ => return Err(format!("{text:?} is not in name:[ip:]port format")),
+            _ => {
+                return Err(format!(
+                    "{text:?} is not in name:[ip:]port format, such as http:8080 or http:127.0.0.1:8080; the name is \
+                     that of a port of an image"
+                ));
+            }
         };
         let name = name.parse::<AcName>().map_err(|error| error.to_string())?;
         let address = |ip: &str| ip.parse().map_err(|_| format!("{ip:?} is not an IP address"));
@@ -749,8 +754,14 @@ mod tests {
         assert_eq!("www:80".parse(), Ok(forward(None, 80)));
         assert_eq!("www:10.0.0.1:80".parse(), Ok(forward(Some([10, 0, 0, 1].into()), 80)));
         for (text, error) in [
-            ("www", r#""www" is not in name:[ip:]port format"#),
-            ("a:b:c:d", r#""a:b:c:d" is not in name:[ip:]port format"#),
+            (
+                "www",
+                r#""www" is not in name:[ip:]port format, such as http:8080 or http:127.0.0.1:8080; the name is that of a port of an image"#,
+            ),
+            (
+                "a:b:c:d",
+                r#""a:b:c:d" is not in name:[ip:]port format, such as http:8080 or http:127.0.0.1:8080; the name is that of a port of an image"#,
+            ),
             ("www:x:80", r#""x" is not an IP address"#),
             ("www:0", r#""0" is not a port between 1 and 65535"#),
             ("www:65536", r#""65536" is not a port between 1 and 65535"#),

@@ -43,6 +43,7 @@ impl Bench {
         println!("{} interleaved runs each; median (lowest) in milliseconds", self.runs);
         self.start(hello);
         self.start_with_network(hello);
+        self.plugins();
         self.small_commands(hello);
         self.import(hello);
         if self.missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -96,6 +97,49 @@ impl Bench {
             ],
         );
         self.budget("rkt run / podman run", rkt_.as_secs_f64() / podman.as_secs_f64(), 0.6);
+    }
+
+    /// Where the time of the default network goes: its plugins, one by one, as rkt executes them.
+    fn plugins(&mut self) {
+        const NETWORK: &str = "bench-plugins";
+        must(shell(&format!("ip netns delete {NETWORK} 2>/dev/null; ip netns add {NETWORK}")));
+        let ipam = format!(
+            r#"{{"type":"host-local","subnet":"172.16.200.0/24","dataDir":"{}"}}"#,
+            self.dir.display()
+        );
+        let head = r#""cniVersion":"0.4.0","name":"bench""#;
+        let previous = r#"{"cniVersion":"0.4.0","ips":[{"version":"4","address":"172.16.200.9/24"}]}"#;
+        let ports = r#"[{"hostPort":9999,"containerPort":80,"protocol":"tcp"}]"#;
+        let add_after_delete = |plugin: &str, conf: &str| {
+            let run = |verb: &str| {
+                format!(
+                    "CNI_COMMAND={verb} CNI_CONTAINERID=bench CNI_NETNS=/run/netns/{NETWORK} CNI_IFNAME=eth0 \
+                     CNI_PATH=/usr/lib/cni /usr/lib/cni/{plugin} <<'END'\n{conf}\nEND\n"
+                )
+            };
+            (shell(&run("ADD")), run("DEL"))
+        };
+        let (version, _) = add_after_delete("ptp", "");
+        let version = shell(&version.args[1].to_string_lossy().replace("=ADD", "=VERSION"));
+        let (address, no_address) = add_after_delete("host-local", &format!(r#"{{{head},"ipam":{ipam}}}"#));
+        let (ptp, _) = add_after_delete("ptp", &format!(r#"{{{head},"type":"ptp","ipam":{ipam}}}"#));
+        let masquerading = format!(r#"{{{head},"type":"ptp","ipMasq":true,"ipam":{ipam}}}"#);
+        let (masquerade, no_masquerade) = add_after_delete("ptp", &masquerading);
+        let forwarding = format!(
+            r#"{{{head},"type":"portmap","prevResult":{previous},"runtimeConfig":{{"portMappings":{ports}}}}}"#
+        );
+        let (forward, no_forward) = add_after_delete("portmap", &forwarding);
+        self.measure_after(
+            "plugins of the default network, ADD",
+            [
+                ("a plugin's VERSION", version, String::new()),
+                ("host-local", address, no_address),
+                ("ptp with host-local", ptp, no_masquerade.clone()),
+                ("the same, masquerading", masquerade, no_masquerade.clone()),
+                ("portmap, one port", forward, no_forward.clone()),
+            ],
+        );
+        must(shell(&format!("{no_masquerade}{no_forward}ip netns delete {NETWORK}")));
     }
 
     /// What a person types all day.

@@ -48,7 +48,10 @@ fn a_bad_flag_before_the_images_gives_the_usage() {
     let world = World::new();
     for (line, error) in [
         ("--bogus a", "unknown flag: --bogus"),
-        ("--port=x a", r#"invalid argument "x" for --port=x: "x" is not in name:[ip:]port format"#),
+        (
+            "--port=x a",
+            r#"invalid argument "x" for --port=x: "x" is not in name:[ip:]port format, such as http:8080 or http:127.0.0.1:8080; the name is that of a port of an image"#,
+        ),
         ("--set-env=A a", r#"invalid argument "A" for --set-env=A: must be specified as key=value"#),
         ("--set-env=A=1 --set-env=A=2 a", r#"invalid argument "A=2" for --set-env=A=2: key "A" already set"#),
         ("--net= a", r#"invalid argument "" for --net=: netname must not be empty"#),

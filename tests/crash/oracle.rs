@@ -26,6 +26,7 @@ const FIXED: &[&str] = &[
     "cas",
     "cas/image",
     "cas/tmp",
+    "cas/layer",
     "cas/tree",
     "filters",
     "filters/0000000000000000",

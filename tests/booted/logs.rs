@@ -64,7 +64,8 @@ fn one_app_of_two_is_chosen_and_nothing_of_systemd_is_shown() {
         "a",
         "echo from a; logger -t b 2>/dev/null",
     );
-    shell_app(run, "b", "echo from b; echo error >&2; exit 3").end().expect_code(3);
+    // Both end well, for one that failed would end the pod before the other has said anything.
+    shell_app(run, "b", "echo from b; echo error >&2").end().expect_code(0);
     let uuid = std::fs::read_to_string(&file).expect("the UUID");
     let logs = |app: &str| {
         let mut lines =

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::host::Host;
 use crate::pod::{Pods, said_by, shell_app, shell_image};
 use crate::support::aci::Aci;
+use crate::support::names;
 use crate::support::{Run, wait};
 
 /// A directory of the test with a file in it.
@@ -91,15 +92,6 @@ fn what_is_mounted_below_a_source_is_seen_unless_recursive_is_false() {
     assert_eq!(names(&below), ["inner", "new"]);
     Run::new("umount").arg(&below).stdout();
     assert_eq!(names(&below), ["new"], "written below the mount, which was hidden");
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(dir)
-        .expect("a directory")
-        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
 }
 
 #[test]

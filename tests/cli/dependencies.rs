@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "what a test can't prepare fails it")]
 
 use std::fs;
-use std::path::Path;
 
+use crate::support::names;
 use crate::support::tar::{Tar, manifest};
 use crate::world::World;
 
@@ -16,13 +16,6 @@ fn write(world: &World, name: &str, below: &[&str]) {
     let text = manifest(&format!("example.com/{name}")).replacen('{', &members, 1);
     let tar = Tar::default().manifest(&text).dir("rootfs").file(format!("rootfs/{name}"), name);
     fs::write(world.path().join(format!("{name}.aci")), tar.file("rootfs/all", name).end()).unwrap();
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 #[test]

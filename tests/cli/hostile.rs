@@ -4,8 +4,9 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::support::names;
 use crate::support::run::Ended;
 use crate::support::tar::{Member, Tar, octal, pax_records};
 use crate::world::World;
@@ -60,13 +61,6 @@ impl Ground {
         assert_eq!(names.len(), 1, "{names:?}");
         trees.join(&names[0]).join("rootfs")
     }
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 fn aci() -> Tar {

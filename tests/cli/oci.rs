@@ -3,20 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "what a test can't prepare fails it")]
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::json;
 
+use crate::support::names;
 use crate::support::oci::{Image, Layout, Packing, architecture};
 use crate::support::tar::Tar;
 use crate::world::World;
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
 
 fn layer(number: u8) -> Tar {
     Tar::default().dir("etc").file(format!("etc/{number}"), [number])

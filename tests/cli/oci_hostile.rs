@@ -8,16 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::support::names;
 use crate::support::oci::{Image, Layout, OCI_INDEX, Packing, digest};
 use crate::support::tar::{Member, Tar};
 use crate::world::World;
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
 
 fn good() -> Image {
     Image::new(&["/bin/true"]).layer(Tar::default().dir("etc").file("etc/a", "a"), Packing::None)

@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::hostile::noise;
+use crate::support::names;
 use crate::support::tar::{Member, Tar, manifest, octal};
 use crate::support::{Run, wait};
 use crate::world::World;
@@ -38,13 +39,6 @@ impl Shop {
     fn names(&self, dir: &str) -> Vec<String> {
         names(&self.world.path().join("data/cas").join(dir))
     }
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

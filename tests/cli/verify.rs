@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::support::names;
 use crate::support::tar::{Tar, manifest};
 use crate::world::World;
 
@@ -66,13 +67,6 @@ impl Shop {
     fn trees(&self) -> Vec<String> {
         names(&self.world.path().join("data/cas/tree"))
     }
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 const VERIFY: &str = "--dir=data image verify";

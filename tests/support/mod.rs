@@ -24,3 +24,12 @@ pub(crate) mod terminal;
 pub(crate) mod wait;
 
 pub(crate) use run::Run;
+
+/// The names in a directory, in order.
+pub(crate) fn names(dir: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap_or_else(|cause| panic!("{}: {cause}", dir.display()));
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}

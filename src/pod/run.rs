@@ -220,7 +220,7 @@ fn ready<P: Startable>(
     atomic::write(&paths.supervisor(), format!("{supervisor}\n").as_bytes(), 0o644)?;
     let manifest = observe::manifest(pod.uuid(), &paths)?;
     let mounts = mounts(&paths, &manifest, store)?;
-    connect(pod, request.interactive.as_ref())?;
+    connect(&paths.stage1_root(), &manifest, request.interactive.as_ref())?;
     let volumes = open_volumes(&paths, &manifest)?;
     if let Some(hostname) = &request.hostname {
         atomic::write(&paths.stage1_root().join("etc/hostname"), format!("{hostname}\n").as_bytes(), 0o644)?;
@@ -359,15 +359,13 @@ fn stay_beside(running: Running, network: Setup, program: &Program) -> Result<u8
 }
 
 /// Connects the only app of the pod with the caller, or takes back what an earlier start has made for that.
-fn connect<P: Startable>(pod: &Pod<P>, how: Option<&Interactive>) -> Result<(), RunError> {
-    let paths = pod.paths();
-    let (root, manifest) = (paths.stage1_root(), observe::manifest(pod.uuid(), &paths)?);
+fn connect(root: &Path, manifest: &PodManifest, how: Option<&Interactive>) -> Result<(), RunError> {
     match (how, manifest.apps.as_slice()) {
-        (None, apps) => apps.iter().try_for_each(|app| interactive::clear(&root, &app.name))?,
+        (None, apps) => apps.iter().try_for_each(|app| interactive::clear(root, &app.name))?,
         (Some(how), [app]) => {
             let variables = app.app.iter().flat_map(|app| &app.environment);
             let own: Vec<&str> = variables.map(|variable| variable.name.as_str()).collect();
-            interactive::prepare(&root, &app.name, &own, how)?;
+            interactive::prepare(root, &app.name, &own, how)?;
         }
         (Some(_), _) => return Err(RunError::SeveralApps),
     }

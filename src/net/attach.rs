@@ -83,7 +83,10 @@ impl PodSide<'_> {
         on_interrupt: OnInterrupt,
     ) -> Result<(), PluginError> {
         let call = self.call(Verb::Del, joined, path, del_stdin(joined, step));
-        plugin::wait(call.start()?, path, on_interrupt).map(drop)
+        match plugin::wait(call.start()?, path, on_interrupt) {
+            Err(cause) if cause.is_absence() => Ok(()),
+            other => other.map(drop),
+        }
     }
 }
 
@@ -314,7 +317,10 @@ impl Attaching {
 
 impl Drop for Attaching {
     fn drop(&mut self) {
-        drop(self.running.take());
+        // What is done half would have to be undone by plugins that count on the whole. One that fails is undone too.
+        if let (Some(child), Some((_, path))) = (self.running.take(), self.called.last()) {
+            let _ended = plugin::wait(child, path, OnInterrupt::GiveUp);
+        }
         let at_home = self.home.take().map_or(Ok(()), |home| home.enter());
         while !self.called.is_empty() {
             self.delete_last();

@@ -120,6 +120,14 @@ impl PluginError {
             | Self::Sys(_) => false,
         }
     }
+
+    /// Tells whether a DEL found nothing to delete, which is no failure (CNI specification, "DEL").
+    ///
+    /// The plugins of Debian 12 do not know iptables' words for a chain that is not there, and would fail for ever after
+    /// an ADD that was killed before it had made its chain, the last thing that they undo.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Failed(text) if text.contains("Chain 'CNI-") && text.contains("' does not exist"))
+    }
 }
 
 /// The directories in which plugins are looked for.
@@ -341,6 +349,16 @@ mod tests {
             ("failed to open netns", false),
         ] {
             assert_eq!(PluginError::Failed(text.into()).is_shortage(), is_shortage, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_chain_that_is_gone_is_known_from_other_failures() {
+        let gone = "running [/usr/sbin/iptables -t nat -D POSTROUTING -s 172.16.28.2 -j CNI-aa4d00b4 --wait]: exit status 2: \
+                    iptables v1.8.9 (nf_tables): Chain 'CNI-aa4d00b4' does not exist\nTry `iptables -h' for more.\n";
+        assert!(PluginError::Failed(gone.into()).is_absence());
+        for other in ["Chain 'DOCKER' does not exist", "failed to lock CNI-aa4d00b4: it does not exist"] {
+            assert!(!PluginError::Failed(other.into()).is_absence(), "{other}");
         }
     }
 

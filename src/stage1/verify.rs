@@ -16,6 +16,10 @@ use crate::os::SysError;
 
 /// The file, below the root of stage1.
 pub const ASKED: &str = "rkt/asked";
+/// Of `Seccomp` in proc_pid_status(5).
+const FILTERED: &str = "2";
+/// The kernel's SECCOMP_MODE_DEAD, which no manual page has: the filter has killed the process, which is about to end.
+const KILLED_BY_FILTER: &str = "3";
 
 /// What was asked for one app.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,7 +187,7 @@ fn rights(status: &str) -> Option<Rights> {
     Some(Rights {
         capabilities: u64::from_str_radix(field("CapBnd")?, 16).ok()?,
         no_new_privileges: field("NoNewPrivs")? == "1",
-        filtered: field("Seccomp")? == "2",
+        filtered: matches!(field("Seccomp")?, FILTERED | KILLED_BY_FILTER),
         filters: field("Seccomp_filters")?.parse().ok()?,
     })
 }
@@ -239,7 +243,9 @@ mod tests {
     fn more_than_was_asked_is_named_and_less_is_not() {
         let none: [&str; 0] = [];
         assert_eq!(compare(&asked(), Some(3), STATUS, MOUNTS), none);
-        assert_eq!(compare(&asked(), Some(3), &STATUS.replace("a80425fb", "0"), MOUNTS), none);
+        for less in [STATUS.replace("a80425fb", "0"), STATUS.replace("Seccomp:\t2", "Seccomp:\t3")] {
+            assert_eq!(compare(&asked(), Some(3), &less, MOUNTS), none);
+        }
         for (status, mounts, expected) in [
             (
                 STATUS.replace("00000000a80425fb", "000001ffffffffff"),

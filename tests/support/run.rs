@@ -231,6 +231,23 @@ impl Running {
         }
     }
 
+    /// Adds to the message of a test that fails what this command has said until now, and whether it still runs.
+    #[allow(clippy::print_stdout, reason = "what a test prints is shown when it fails")]
+    fn tell(&mut self) {
+        let now = Deadline::after(Duration::ZERO);
+        for stream in &mut self.streams {
+            // One that never stops to write has said enough.
+            while stream.bytes.len() < 1 << 20
+                && stream.pipe.as_ref().is_some_and(|pipe| wait::any_readable(&[pipe.as_fd()], now.left())[0])
+            {
+                stream.read_some();
+            }
+        }
+        let ended =
+            if self.reaped || wait::readable(&self.pidfd, now.left()) { "had ended" } else { "was running" };
+        println!("{ended}: {}", self.state());
+    }
+
     fn state(&self) -> String {
         let [stdout, stderr] = &self.streams;
         format!("{}\n--- stdout\n{}\n--- stderr\n{}", self.line, stdout.text(), stderr.text())
@@ -239,6 +256,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell();
+        }
         if !self.reaped {
             // The group is ours, and its leader is not reaped yet: the ID can't belong to anyone else.
             let _gone = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);

@@ -215,6 +215,14 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
         }
         (wanted, _) => wanted,
     };
+    if roots == Roots::Copy {
+        // A tree that the pod lays its own layer over is looked at when it starts.
+        manifest
+            .apps
+            .iter()
+            .zip(&apps)
+            .try_for_each(|(app, of)| store.check_tree(&app.image.id, &of.tree))?;
+    }
     let spec = PodSpec {
         uuid: *pod.uuid(),
         hostname: request.hostname.clone().unwrap_or_else(|| HostName::of(pod.uuid())),

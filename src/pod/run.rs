@@ -17,7 +17,7 @@ use crate::appc::capability::CapabilitySet;
 use crate::appc::isolator::capability_set;
 use crate::appc::pod_manifest::{PodManifest, RuntimeApp};
 use crate::appc::pod_uuid::PodUuid;
-use crate::image::store::{Store, TreeId};
+use crate::image::store::{Store, StoreError, TreeId};
 use crate::net::attach::NetworkDns;
 use crate::net::result::Dns;
 use crate::os::mount::detached::DeviceNodes;
@@ -130,6 +130,9 @@ pub enum RunError {
     /// The user does not want it any more.
     #[error("interrupted")]
     Interrupted,
+    /// An app's tree is not what it was.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The kernel refused a step.
     #[error(transparent)]
     Sys(#[from] SysError),
@@ -157,6 +160,7 @@ impl Hint for RunError {
             Self::Etc(error) => error.hint(),
             Self::Interactive(error) => error.hint(),
             Self::Name(_) | Self::Interrupted | Self::SeveralApps => None,
+            Self::Store(error) => error.hint(),
             Self::Sys(error) => error.hint(),
         }
     }
@@ -451,7 +455,7 @@ enum AppMount {
     OnItself(PathBuf),
 }
 
-fn mounts(paths: &PodPaths, manifest: &PodManifest, store: &Store) -> Result<Vec<AppMount>, SysError> {
+fn mounts(paths: &PodPaths, manifest: &PodManifest, store: &Store) -> Result<Vec<AppMount>, RunError> {
     let overlays = paths.overlay_prepared().exists();
     manifest
         .apps
@@ -462,6 +466,7 @@ fn mounts(paths: &PodPaths, manifest: &PodManifest, store: &Store) -> Result<Vec
                 return Ok(AppMount::OnItself(target));
             }
             let tree = tree_of(paths, app)?;
+            store.check_tree(&app.image.id, &tree)?;
             Ok(AppMount::Overlay(mount::Overlay {
                 lower: store.tree_layers(&tree)?,
                 upper: paths.overlay_upper(&tree, &app.name),

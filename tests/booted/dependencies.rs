@@ -70,6 +70,10 @@ fn a_tree_is_repaired_and_the_pod_that_runs_on_it_goes_on() {
     let tree =
         trees().into_iter().find(|tree| tree.join("rootfs/srv/late").exists()).expect("the pod's tree");
     std::fs::write(tree.join("rootfs/srv/file"), "bad!\n").expect("a changed file");
+    let refused = pods.run("").args(["example.com/top", "--exec=/bin/true"]).end();
+    refused.expect_code(254);
+    let told = "were changed in the store after they were unpacked\nrun: hint: `rkt image verify sha512-";
+    assert!(refused.stderr.contains(told), "{}", refused.stderr);
     let ended = pods.rkt("image verify --repair example.com/top").end();
     ended.expect_code(0);
     assert!(ended.stdout.starts_with("changed: /srv/file (content)\n"), "{}", ended.stdout);

@@ -126,6 +126,41 @@ fn a_damaged_layer_is_listed_and_repaired_by_fetching_again() {
 }
 
 #[test]
+fn f11_a_changed_layer_is_not_run_but_named_and_repaired() {
+    let world = world(&image());
+    world.run(&format!("{FETCH} oci:dir")).expect_code(0);
+    let id = world.run("--dir=data image list --fields=id --no-legend --full").stdout.trim().to_owned();
+    let trees = || {
+        let mut trees = names(&world.path().join("data/cas/tree"));
+        trees.sort();
+        trees
+    };
+    let before = trees();
+    let tree = world.path().join("data/cas/tree");
+    let with = |file: &str| {
+        before.iter().map(|name| tree.join(name).join("rootfs/etc").join(file)).find(|path| path.exists())
+    };
+    fs::write(with("2").unwrap(), "changed").unwrap();
+    fs::write(with("3").unwrap().with_file_name("new"), "").unwrap();
+    const PREPARE: &str = "--dir=data prepare --no-overlay dir --exec=/bin/true";
+    let told = format!("the files of image {id} were changed in the store after they were unpacked\n");
+    let refused = world.run(PREPARE);
+    refused.expect_code(254);
+    assert!(refused.stderr.contains(&told), "{}", refused.stderr);
+    assert_eq!(world.run("--dir=data list --no-legend").stdout.trim(), "");
+
+    let found = world.run("--dir=data image verify dir");
+    found.expect_code(254);
+    assert!(found.stdout.starts_with("changed: /etc/2 (size)\nadded: /etc/new\n"), "{}", found.stdout);
+    let repaired = world.run("--dir=data image verify --repair dir");
+    repaired.expect_code(0);
+    assert_eq!(trees(), before, "the same names, and nothing beside them");
+    let whole = format!("successfully verified checksum for image: \"dir\" (\"{id}\")\n");
+    world.run("--dir=data image verify dir").expect(0, &whole, "");
+    world.run(PREPARE).expect_code(0);
+}
+
+#[test]
 fn an_index_gives_the_image_of_this_machine() {
     let world = World::new();
     let other = if architecture() == "arm64" { "amd64" } else { "arm64" };

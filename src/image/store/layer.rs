@@ -17,8 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use super::staging::Staging;
 use super::tree::TreeId;
-use super::verify::{Difference, compare};
-use super::{BLOB, FILE_MODE, IMAGE_DIR_MODE, RECORD, ROOTFS, Store, names_in, open_regular_at, read_at};
+use super::verify::{Difference, Replacement, compare};
+use super::{
+    BLOB, FILE_MODE, IMAGE_DIR_MODE, RECORD, ROOTFS, Store, names_in, open_regular_at, read_at, seal,
+};
 use crate::image::digest::Digest;
 use crate::image::extract::{
     Devices, ExtractError, Owners, Target, Unfinished, UnpackedLayer, hides_all, unpack_oci_layer,
@@ -379,6 +381,7 @@ impl Store {
                             .finish(&layer_target(&rootfs), &below)
                             .map_err(|cause| content(diff_id, cause))?;
                     }
+                    seal::put_on(staged.path())?;
                     rootfs
                 }
             };
@@ -446,18 +449,21 @@ impl Store {
         }
     }
 
-    /// Unpacks the layers once more and compares their trees with that; returns the first that differs, and how.
+    /// Unpacks the layers once more and compares their trees with that; returns good ones for those that differ, and how.
     pub(super) fn compare_layers(
         &self,
         diff_ids: &[Digest],
-    ) -> Result<Option<(String, Difference)>, LayerError> {
+    ) -> Result<(Vec<Replacement>, Vec<Difference>), LayerError> {
         let limits = Limits { output: u64::MAX, ratio: u64::MAX, ..Limits::default() };
+        let (mut good, mut differences) = (Vec::<Replacement>::new(), Vec::new());
         // The trees below, the highest first.
         let mut below: Vec<PathBuf> = Vec::new();
         for (diff_id, chain_id) in diff_ids.iter().zip(chain_ids(diff_ids)) {
             let blob =
                 self.open_layer_blob(diff_id).ok_or_else(|| LayerError::Missing(Box::new(*diff_id)))?;
             let name = self.find_layer_tree(diff_id, &chain_id);
+            // One that is there twice was compared already.
+            let name = name.filter(|name| good.iter().all(|replacement| replacement.name != *name));
             let (fresh, unpacked, _) = self.unpack(blob, diff_id, name.is_some(), &limits)?;
             let (Some(name), Some(fresh)) = (name, fresh) else { continue };
             let (rootfs, expected) = (self.trees_dir().join(&name).join(ROOTFS), fresh.path().join(ROOTFS));
@@ -465,12 +471,17 @@ impl Store {
                 .unfinished
                 .finish(&layer_target(&expected), &below)
                 .map_err(|cause| content(diff_id, cause))?;
-            if let Some(difference) = compare(&expected, &rootfs)?.into_iter().next() {
-                return Ok(Some((name, difference)));
+            let found = compare(&expected, &rootfs)?;
+            if found.is_empty() {
+                below.insert(0, rootfs);
+                continue;
             }
-            below.insert(0, rootfs);
+            seal::put_on(fresh.path())?;
+            below.insert(0, expected);
+            good.push(Replacement { fresh, name });
+            differences.extend(found);
         }
-        Ok(None)
+        Ok((good, differences))
     }
 
     /// Opens a tree to be looked into.
@@ -554,7 +565,7 @@ fn tree_name(kind: &str, digest: &Digest) -> String {
     format!("{kind}{}", digest.file_name())
 }
 
-fn is_layer_tree(name: &str) -> bool {
+pub(super) fn is_layer_tree(name: &str) -> bool {
     let digest = name.strip_prefix(LAYER).or_else(|| name.strip_prefix(CHAIN));
     digest.is_some_and(|digest| Digest::from_file_name(digest).is_some())
 }

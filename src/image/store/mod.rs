@@ -16,9 +16,10 @@
 //!       manifest           that of the top image
 //!       record             JSON, see `tree`: which images it is made of, and its size
 //!       rootfs/            the root file system, never changed
+//!       seal               what it looked like, see `seal`
 //!       layers             instead, for OCI images: the names of the trees it consists of, the highest first
 //!     layer-<digest>/, chain-<digest>/
-//!       rootfs/            a layer, as overlayfs takes it, see `layer`
+//!       rootfs/, seal      a layer, as overlayfs takes it, see `layer`
 //!     .tmp-<uuid>/         a tree that is being made or removed, locked
 //!     .old-<tree>-<uuid>/  one that was found damaged while pods used it; they go on with it
 //! ```
@@ -38,6 +39,7 @@ mod oci;
 mod record;
 mod remove;
 mod render;
+mod seal;
 mod staging;
 mod tree;
 mod url;
@@ -156,6 +158,12 @@ pub enum StoreError {
     /// The images below it are not what can be unpacked.
     #[error(transparent)]
     Dependency(#[from] DependencyError),
+    /// Somebody has changed its tree.
+    #[error("the files of image {image} were changed in the store after they were unpacked")]
+    TreeChanged {
+        /// Which.
+        image: ImageId,
+    },
     /// Trees keep owners, which takes root.
     #[error("unpacking image {id} into the store needs root")]
     NeedsRoot {
@@ -186,6 +194,9 @@ impl Hint for StoreError {
             )),
             Self::Dependency(cause) => cause.hint(),
             Self::Missing { .. } => Some("`rkt image list` shows the images that are there".into()),
+            Self::TreeChanged { image } => Some(format!(
+                "`rkt image verify {image}` names what is different, and with --repair makes all of it anew"
+            )),
             Self::NeedsRoot { .. } => None,
         }
     }

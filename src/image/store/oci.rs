@@ -27,7 +27,7 @@ use super::layer::{Bring, LAYERS, LayerError};
 use super::record::{self, Record, Sizes};
 use super::staging::Staging;
 use super::tree::{TreeId, unpack_failed};
-use super::verify::Verified;
+use super::verify::{DamagedTree, Verified};
 use super::{
     FILE_MODE, IMAGE_DIR_MODE, MANIFEST, MANIFEST_LIMIT, RECORD, Store, StoreError, full_digest, read_at,
 };
@@ -467,6 +467,7 @@ impl Store {
     pub(super) fn verify_oci(&self, id: &ImageId, oci: &OciRecord) -> Result<Verified<'_>, StoreError> {
         let damaged = |problem: String| StoreError::Damaged { id: *id, problem };
         let (config, _) = self.verified_config(id, oci)?;
+        let tree = TreeId::of(&[*id]);
         let _interrupts = interrupt::Watch::start();
         let is_root = rustix::process::geteuid().is_root();
         let _trees_stay = if is_root { Some(self.hold()?) } else { None };
@@ -474,10 +475,13 @@ impl Store {
         match self.compare_layers(&config.diff_ids) {
             Err(LayerError::System(cause)) => Err(cause.into()),
             Err(cause) => Err(damaged(cause.to_string())),
-            Ok(Some((tree, difference))) => Err(damaged(format!("{difference} in its tree {tree}"))),
-            Ok(None) if !is_root => Err(StoreError::NeedsRoot { id: *id }),
-            Ok(None) if self.has_whole_tree(&TreeId::of(&[*id])) => Ok(Verified::Whole(TreeId::of(&[*id]))),
-            Ok(None) => Ok(Verified::NotRendered),
+            Ok((good, differences)) if !differences.is_empty() => {
+                atomic::sync_filesystem(&self.cas)?;
+                Ok(Verified::Damaged(DamagedTree { store: self, good, tree, differences }))
+            }
+            Ok(_) if !is_root => Err(StoreError::NeedsRoot { id: *id }),
+            Ok(_) if self.has_whole_tree(&tree) => Ok(Verified::Whole(tree)),
+            Ok(_) => Ok(Verified::NotRendered),
         }
     }
 

@@ -72,7 +72,7 @@ fn rendered(images: &[(&str, &str, &str)]) -> String {
     assert_eq!(it.store.ensure_tree(ids.last().unwrap()).unwrap(), tree);
     assert_eq!(it.store.tree_images(&tree)[0], *ids.last().unwrap());
     let names = super::names_in(&it.store.trees_dir().join(tree.as_str())).unwrap();
-    assert_eq!(names.len(), 3, "{names:?}");
+    assert_eq!(names.len(), 4, "{names:?}");
     content(&it.store.tree_rootfs(&tree))
 }
 

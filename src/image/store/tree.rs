@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha512};
 
 use super::staging::Staging;
-use super::verify::tree_of_old;
-use super::{MANIFEST, RECORD, ROOTFS, Store, StoreError, names_in, read_at};
+use super::verify::name_of_old;
+use super::{MANIFEST, RECORD, ROOTFS, Store, StoreError, names_in, read_at, seal};
 use crate::appc::image_id::{ImageId, ImageIdError};
 use crate::image::aci::{ListedDirs, MANIFEST_LIMIT};
 use crate::image::archive::ArchiveError;
@@ -188,6 +188,7 @@ impl Store {
         manifest: &[u8],
         record: &TreeRecord,
     ) -> Result<(), SysError> {
+        seal::put_on(staged.path())?;
         atomic::write_synced(&staged.path().join(RECORD), &record.to_json(), 0o600)?;
         atomic::write_synced(&staged.path().join(MANIFEST), manifest, 0o600)
     }
@@ -244,6 +245,18 @@ impl Store {
         Ok(Source { file: self.open_blob(id)?, keep: None, watch: None, limits, progress: None })
     }
 
+    /// The names of these trees and of all that they consist of. One that is gone consists of nothing.
+    pub(super) fn names_of_trees(&self, trees: &BTreeSet<TreeId>) -> Result<BTreeSet<String>, SysError> {
+        let mut names = BTreeSet::new();
+        for tree in trees {
+            names.insert(tree.to_string());
+            let parts = self.tree_layers(tree)?;
+            let parts = parts.iter().filter_map(|rootfs| rootfs.parent()?.file_name()?.to_str());
+            names.extend(parts.map(str::to_owned));
+        }
+        Ok(names)
+    }
+
     /// Tells whether there is such a tree. Who may not look believes that there is.
     pub(super) fn has_tree(&self, tree: &TreeId) -> bool {
         !matches!(rustix::fs::lstat(self.trees_dir().join(tree.as_str())), Err(Errno::NOENT))
@@ -262,7 +275,11 @@ impl TreesLocked<'_> {
             Err(error) => return (Vec::new(), Some(error)),
         };
         let (mut removed, mut first_error) = (Vec::new(), None);
-        for name in names.iter().filter(|name| tree_of_old(name).is_some_and(|id| !in_use.contains(&id))) {
+        let used = match self.store.names_of_trees(in_use) {
+            Ok(used) => used,
+            Err(error) => return (Vec::new(), Some(error)),
+        };
+        for name in names.iter().filter(|name| name_of_old(name).is_some_and(|old| !used.contains(old))) {
             first_error = first_error.or(remove_named(&dir, name).err());
         }
         for id in names.iter().filter_map(|name| name.parse::<TreeId>().ok()) {

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::layer::is_layer_tree;
 use super::staging::Staging;
 use super::tree::TreeId;
 use super::{MANIFEST, ROOTFS, Store, StoreError, TreesLocked};
@@ -90,12 +91,19 @@ pub enum Verified<'a> {
 /// A tree that is not what its images say, and one that is.
 #[must_use = "dropping it leaves the tree damaged"]
 pub struct DamagedTree<'a> {
-    store: &'a Store,
-    fresh: Staging,
+    pub(super) store: &'a Store,
+    pub(super) good: Vec<Replacement>,
     /// The tree.
     pub tree: TreeId,
     /// What is wrong with it, in the order of the paths.
     pub differences: Vec<Difference>,
+}
+
+/// What can take the place of a damaged part of a tree: the tree itself, or that of a layer. It is synced.
+pub(super) struct Replacement {
+    pub(super) fresh: Staging,
+    /// The name of what is damaged, in the directory of trees.
+    pub(super) name: String,
 }
 
 impl Store {
@@ -135,7 +143,8 @@ impl Store {
         if differences.is_empty() {
             return Ok(Verified::Whole(tree));
         }
-        Ok(Verified::Damaged(DamagedTree { store: self, fresh, tree, differences }))
+        let good = vec![Replacement { fresh, name: tree.to_string() }];
+        Ok(Verified::Damaged(DamagedTree { store: self, good, tree, differences }))
     }
 }
 
@@ -149,15 +158,22 @@ impl DamagedTree<'_> {
     /// When the system refuses; the damaged tree is then where it was, or beside the good one.
     pub fn repair(self, _locked: &TreesLocked<'_>, in_use: &BTreeSet<TreeId>) -> Result<(), SysError> {
         let dir = self.store.trees_dir();
-        let aside = dir.join(format!("{OLD_PREFIX}{}-{}", self.tree, uuid::Uuid::new_v4().simple()));
-        self.fresh.replace_keeping(&dir.join(self.tree.as_str()), &aside)?;
-        if in_use.contains(&self.tree) { Ok(()) } else { tree::remove(&aside) }
+        let used = self.store.names_of_trees(in_use)?;
+        for Replacement { fresh, name } in self.good {
+            let aside = dir.join(format!("{OLD_PREFIX}{name}-{}", uuid::Uuid::new_v4().simple()));
+            fresh.replace_keeping(&dir.join(&name), &aside)?;
+            if !used.contains(&name) {
+                tree::remove(&aside)?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// The tree that one put aside was, by its name.
-pub(super) fn tree_of_old(name: &str) -> Option<TreeId> {
-    name.strip_prefix(OLD_PREFIX)?.rsplit_once('-')?.0.parse().ok()
+/// The name of the tree that one put aside was.
+pub(super) fn name_of_old(name: &str) -> Option<&str> {
+    let name = name.strip_prefix(OLD_PREFIX)?.rsplit_once('-')?.0;
+    (is_layer_tree(name) || name.parse::<TreeId>().is_ok()).then_some(name)
 }
 
 /// Compares two directories with all below them.

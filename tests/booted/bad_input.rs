@@ -3,11 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use crate::bus;
 use crate::host::Host;
 use crate::pod::{Pods, said_by, shell_image};
 use crate::support::Run;
 use crate::support::aci::Aci;
+use crate::support::run::find_program;
 
 /// `rkt` with words split at spaces, in a mount namespace of its own after `mounts`, which are lines for a shell.
 fn elsewhere(pods: &Pods, mounts: &str, words: &str) -> Run {
@@ -375,4 +378,45 @@ fn a_broken_pod_hides_no_other_and_is_removed() {
         let left = Run::new("find").arg(pods.data().join("pods")).args(["-name", &uuid]).stdout();
         assert_eq!(left, "", "{mutation}");
     }
+}
+
+/// A user is looked up by name before there is a pod; what an image brings to be loaded then is nothing but files.
+#[test]
+fn a20_no_program_or_library_of_an_image_is_loaded_outside_of_its_pod() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    let busybox = std::fs::read(find_program("busybox").expect("a busybox")).expect("readable");
+    let image = Aci::shell("example.com/web", "id -u")
+        .bare()
+        .file("/bin/busybox", 0o755, busybox)
+        .link("/bin/sh", "busybox")
+        .link("/bin/id", "busybox")
+        .app("user", json!("alice"))
+        .app("group", json!("evils"))
+        .file("/etc/passwd", 0o644, "alice:x:1234:1234::/:/bin/sh\n")
+        .file("/etc/group", 0o644, "evils:x:1234:\n")
+        .file("/etc/nsswitch.conf", 0o644, "passwd: evil\ngroup: evil\n")
+        .file("/etc/ld.so.preload", 0o644, "/lib/libevil.so\n")
+        .file("/etc/ld.so.conf", 0o644, "/lib/evil\n")
+        .file("/lib/libevil.so", 0o755, "evil")
+        .file("/lib/libnss_evil.so.2", 0o755, "evil")
+        .file("/usr/lib/gconv/gconv-modules", 0o644, "module evil// INTERNAL evil 1\n")
+        .file("/usr/sbin/nscd", 0o755, "#!/bin/sh\ntouch /evil\n");
+    pods.rkt("fetch").arg(image.write(pods.path())).end().expect_code(0);
+
+    let trace = pods.path().join("trace");
+    let traced = Run::new("strace").args(["-f", "-e", "trace=execve,execveat,open,openat,openat2", "-o"]);
+    let prepare = traced.arg(&trace).arg(env!("CARGO_BIN_EXE_rkt")).arg("--dir").arg(pods.data());
+    let uuid = prepare.args(["--insecure-options=image", "prepare", "example.com/web"]).stdout();
+    let text = std::fs::read_to_string(&trace).expect("a trace");
+    assert!(text.lines().any(|line| line.contains("openat2(") && line.contains("passwd")), "{text}");
+    let executed: Vec<_> = text.lines().filter(|line| line.contains("execve")).collect();
+    assert!(executed.len() == 1, "rkt itself: {executed:?}");
+    for file in ["evil", "nsswitch", "ld.so.preload", "ld.so.conf", "gconv", "nscd"] {
+        let opened: Vec<_> = text.lines().filter(|line| line.contains(file)).collect();
+        assert!(opened.is_empty(), "{file}: {opened:?}");
+    }
+    let ended = pods.rkt("run-prepared --net=none").arg(uuid.trim()).end();
+    ended.expect_code(0);
+    assert_eq!(said_by(&ended.stdout, "web"), ["1234"]);
 }

@@ -120,6 +120,34 @@ fn challenge(realm: &str) -> Answer {
 }
 
 #[test]
+fn b11_a_password_is_for_one_registry_and_a_short_name_for_one_host() {
+    let registry = Registry::new(|asked, content| match asked.header("authorization") {
+        Some(BASIC) => Some(content.answer(asked)),
+        _ => Some(Answer::status(401).header("WWW-Authenticate", "Basic realm=\"x\"")),
+    });
+    registry.login();
+    for (name, host, path) in [
+        ("reg.example.com:8443/team/app:1", "reg.example.com:8443", "/v2/team/app/manifests/1"),
+        ("sub.reg.example.com/team/app:1", "sub.reg.example.com", "/v2/team/app/manifests/1"),
+        ("example.com/team/app:1", "example.com", "/v2/team/app/manifests/1"),
+        ("app:1", "registry-1.docker.io", "/v2/library/app/manifests/1"),
+        ("team/app:1", "registry-1.docker.io", "/v2/team/app/manifests/1"),
+    ] {
+        let ended = registry.fetch(&format!("docker://{name}"));
+        ended.expect_code(254);
+        assert!(ended.stderr.contains("401"), "{}", ended.stderr);
+        let log = registry.server.log();
+        assert!(!log.is_empty(), "{name}");
+        for asked in &log {
+            assert_eq!((asked.host.as_str(), asked.path.as_str()), (host, path));
+            assert_eq!(asked.header("authorization"), None, "{name}");
+        }
+        registry.server.take_log();
+    }
+    registry.fetch(&format!("docker://{HOST}/team/app:1")).expect_code(0);
+}
+
+#[test]
 fn b13_a_tag_is_pinned_and_told_and_the_image_is_used_again() {
     let registry = Registry::new(|_, _| None);
     let name = format!("docker://{HOST}/team/app:1");

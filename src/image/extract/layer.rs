@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlags, makedev};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, XattrFlags, makedev};
 use rustix::io::Errno;
 
 use super::{ExtractError, OPEN_DIR, Slot, Target, Writer, times_of};
@@ -24,7 +24,7 @@ use crate::image::archive::{ArchiveError, Entry, EntryPath, Kind, Place, Reader}
 use crate::image::digest::Algorithm;
 use crate::image::stream::{Chunks, Flowed, Incoming, Limits, Source, run_hashed};
 use crate::os::SysError;
-use crate::os::root::stat_at;
+use crate::os::root::{resolve_in, stat_at};
 use crate::os::tree::{kept_xattrs, remove_at};
 
 /// How the names of whiteouts begin.
@@ -208,6 +208,18 @@ pub(super) fn set_opaque(dir: &OwnedFd) -> Result<(), Errno> {
 }
 
 impl Writer<'_> {
+    /// Whether the layer itself has something else than a directory on the way to `dir`, which hides all that lower layers
+    /// have below: archivers write a whiteout for each name of a directory that became a file or a link.
+    fn hides_already(&self, dir: &[u8]) -> Result<bool, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        match resolve_in(self.root.as_fd(), OsStr::from_bytes(dir), flags, resolve) {
+            Ok(_) | Err(Errno::NOENT) => Ok(false),
+            Err(Errno::NOTDIR | Errno::LOOP) => Ok(true),
+            Err(cause) => Err(cause),
+        }
+    }
+
     /// Hides all that lower layers have in `dir`.
     fn hide_all<C: Chunks>(
         &mut self,
@@ -215,6 +227,9 @@ impl Writer<'_> {
         entry: &Entry,
         archive: &mut Reader<C>,
     ) -> Result<(), ExtractError> {
+        if self.hides_already(dir.as_bytes()).map_err(self.failed("looking at", dir))? {
+            return Ok(());
+        }
         let made = self.enter_parent(dir.as_bytes(), &entry.place())?;
         archive.count(made)?;
         if let Some(layer) = &mut self.layer {
@@ -232,6 +247,9 @@ impl Writer<'_> {
         archive: &mut Reader<C>,
     ) -> Result<(), ExtractError> {
         let (parent, name) = path.split_last().expect("a whiteout has a name");
+        if self.hides_already(parent).map_err(self.failed("looking at", path))? {
+            return Ok(());
+        }
         let name = OsStr::from_bytes(name);
         let made = self.enter_parent(parent, &entry.place())?;
         archive.count(made)?;

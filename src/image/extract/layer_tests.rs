@@ -115,7 +115,7 @@ fn base() -> Tar {
 
 #[test]
 fn overlayfs_shows_what_layers_mean() {
-    let cases: [(&str, Tar, &[&str]); 12] = [
+    let cases: [(&str, Tar, &[&str]); 14] = [
         ("nothing", Tar::default(), &["d/", "d/a=1", "d/b=1", "f=1", "l->d"]),
         ("a whiteout", Tar::default().file("d/.wh.a", "").file(".wh.f", ""), &["d/", "d/b=1", "l->d"]),
         ("of a directory", Tar::default().file(".wh.d", ""), &["f=1", "l->d"]),
@@ -158,6 +158,21 @@ fn overlayfs_shows_what_layers_mean() {
             "a hard link to what is below",
             Tar::default().hard_link("h", "d/a").hard_link("i", "d/a"),
             &["d/", "d/a=1", "d/b=1", "f=1", "h=1", "i=1", "l->d"],
+        ),
+        (
+            "of what was in a directory that is a file now",
+            Tar::default().file("d", "2").file("d/.wh..wh..opq", "").file("d/.wh.a", ""),
+            &["d=2", "f=1", "l->d"],
+        ),
+        (
+            "of what was in a directory that is a link now",
+            Tar::default()
+                .dir("e")
+                .file("e/a", "2")
+                .symlink("d", "e")
+                .file("d/.wh.a", "")
+                .file("d/.wh.b", ""),
+            &["d->e", "e/", "e/a=2", "f=1", "l->d"],
         ),
         (
             "whiteouts of nothing",

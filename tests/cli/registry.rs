@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
+use crate::support::Run;
 use crate::support::oci::{Image, OCI_INDEX, OCI_MANIFEST, Packing, architecture, digest};
 use crate::support::run::Ended;
 use crate::support::server::{Answer, Asked, Server};
@@ -82,12 +83,16 @@ impl Registry {
     }
 
     fn run(&self, line: &str) -> Ended {
+        self.rkt(line).end()
+    }
+
+    fn rkt(&self, line: &str) -> Run {
         let line = format!("--dir=data --system-config=sys --local-config=loc --user-config=usr {line}");
         let mut run = self.world.rkt(&line);
         for (name, value) in self.server.environment() {
             run = run.env(name, value);
         }
-        run.end()
+        run
     }
 
     fn fetch(&self, reference: &str) -> Ended {
@@ -172,6 +177,43 @@ fn b13_a_tag_is_pinned_and_told_and_the_image_is_used_again() {
     let list = registry.run("image list --no-legend --fields=name").stdout;
     assert!(list.contains(&format!("{HOST}/team/app:1")), "{list}");
     assert_eq!(fs::read_dir(registry.world.path().join("data/cas/layer")).unwrap().count(), 3);
+}
+
+#[test]
+fn many_processes_bring_each_part_of_an_image_once() {
+    const PROCESSES: usize = 32;
+    let registry = Registry::new(|_, _| None);
+    let line = format!("--insecure-options=image fetch --full docker://{HOST}/team/app:1");
+    let running: Vec<_> = (0..PROCESSES).map(|_| registry.rkt(&line).start()).collect();
+    let ended: Vec<_> = running.into_iter().map(|running| running.end()).collect();
+    for one in &ended {
+        one.expect_code(0);
+        assert_eq!(one.stdout, ended[0].stdout);
+    }
+    let mut blobs: Vec<_> = registry
+        .server
+        .log()
+        .into_iter()
+        .map(|asked| asked.path)
+        .filter(|path| path.contains("/blobs/"))
+        .collect();
+    blobs.sort();
+    let asked = blobs.len();
+    blobs.dedup();
+    assert_eq!((asked, blobs.len()), (3, 3), "a configuration and two layers: {blobs:?}");
+    let left = |dir: &str| fs::read_dir(registry.world.path().join("data/cas").join(dir)).unwrap().count();
+    assert_eq!((left("image"), left("layer"), left("tmp")), (1, 2, 0));
+}
+
+#[test]
+fn a_tag_that_has_not_moved_costs_one_request() {
+    let registry = Registry::new(|_, _| None);
+    let name = format!("docker://{HOST}/team/app:1");
+    let first = registry.fetch(&name);
+    first.expect_code(0);
+    registry.server.take_log();
+    registry.fetch(&name).expect(0, &first.stdout, &first.stderr);
+    assert_eq!(registry.server.take_log(), [format!("GET https://{HOST}/v2/team/app/manifests/1")]);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! OCI and Docker images: from files and registries.
 
+use std::time::SystemTime;
+
 use super::{FetchError, Fetched, Fetcher, Notice, Policy, Signatures, Work, elsewhere};
 use crate::appc::image_id::ImageId;
+use crate::image::digest::Digest;
 use crate::image::oci::local;
 use crate::image::oci::name::DockerReference;
 use crate::image::oci::registry::{self, Access};
@@ -33,8 +36,9 @@ impl Fetcher<'_> {
         policy: Policy,
     ) -> Result<Fetched, FetchError> {
         let name = format!("docker://{docker}");
+        let began = SystemTime::now();
         if policy != Policy::Update {
-            if let Some(id) = self.store.find_reference(&name)? {
+            if let Some((_, id)) = self.store.find_reference(&name)? {
                 log::debug!("using image from local store for url {name}");
                 return Ok(stored(id));
             }
@@ -46,12 +50,36 @@ impl Fetcher<'_> {
             return Err(FetchError::DockerSignature);
         }
         let client = self.network.client().map_err(|error| FetchError::Download(error.into()))?;
-        let login = self.network.login(&docker.registry);
-        let access = Access { client, login, allows_http: self.transport.discovery_by_http };
+        let notice = || {
+            let text = "another rkt instance is downloading this image, waiting...";
+            (self.tell)(Notice::Image(text.to_owned()));
+        };
+        let turn = self.store.turn_to_fetch(&name, notice)?;
+        if turn.waited
+            && let Some(id) = self.fetched_since(began, &name)?
+        {
+            log::debug!("another rkt instance has fetched {name}");
+            return Ok(stored(id));
+        }
+        let known_config = |digest: &Digest| self.store.known_config(&name, digest);
+        let access = Access {
+            client,
+            login: self.network.login(&docker.registry),
+            allows_http: self.transport.discovery_by_http,
+            known_config: &known_config,
+        };
         let tell = |text: String| (self.tell)(Notice::Image(text));
-        let image =
-            registry::open(docker, access, &tell).map_err(|cause| OciError::Source { image: name, cause })?;
+        let image = registry::open(docker, access, &tell)
+            .map_err(|cause| OciError::Source { image: name.clone(), cause })?;
         self.import_oci(&image, &Work::Download { what: "layers" }, &Proof::waived())
+    }
+
+    /// The image that another process has fetched by this reference since `began`, verified as this one would have it.
+    fn fetched_since(&self, began: SystemTime, reference: &str) -> Result<Option<ImageId>, FetchError> {
+        let fetched = self.store.find_reference(reference)?.filter(|(fetched, _)| *fetched >= began);
+        let Some((_, id)) = fetched else { return Ok(None) };
+        let is_verified = self.signatures == Signatures::Skipped || self.store.signer(&id)?.is_some();
+        Ok(is_verified.then_some(id))
     }
 
     pub(super) fn import_oci(

@@ -38,6 +38,8 @@ pub struct Access<'a> {
     pub login: Option<&'a Login>,
     /// Plain HTTP may be used where HTTPS does not work.
     pub allows_http: bool,
+    /// The configuration with a digest, if the caller has it.
+    pub known_config: &'a (dyn Fn(&Digest) -> Option<Vec<u8>> + Sync),
 }
 
 /// A repository of a registry.
@@ -81,7 +83,10 @@ pub fn open<'a>(
         tell(format!("docker://{reference} is {digest}"));
     }
     let (digest, bytes, manifest) = repository.to_manifest(digest, bytes, media_type)?;
-    let config_bytes = repository.small_blob(&manifest.config)?;
+    let config_bytes = match (access.known_config)(&manifest.config.digest) {
+        Some(bytes) => bytes,
+        None => repository.small_blob(&manifest.config)?,
+    };
     let config = Config::parse(&config_bytes)
         .map_err(|cause| SourceError::Document { what: "its configuration".into(), cause })?;
     let layers =

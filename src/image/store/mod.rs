@@ -61,7 +61,7 @@ pub use self::import::{
     check_prefix,
 };
 pub use self::layer::{LayerError, TreeView};
-pub use self::oci::{ImportedOci, OciError, oci_image_id};
+pub use self::oci::{FetchTurn, ImportedOci, OciError, oci_image_id};
 pub use self::remove::Removed;
 pub use self::tree::{TreeId, TreesLocked};
 pub use self::url::{DownloadPlace, PartOf, UrlRecord, Validity};

@@ -14,11 +14,12 @@
 //! the digests of all its layers, so that the ID names all that runs, and is the same on every machine, for every
 //! registry and however the layers are packed. What the image is called is that of the import that was last.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha512};
@@ -85,6 +86,14 @@ pub struct ImportedOci {
     pub notices: Vec<String>,
     /// Device nodes that are in its layers and not in its trees.
     pub skipped_devices: u64,
+}
+
+/// The turn of this process to fetch by a reference.
+#[must_use = "dropping it gives the turn to another process"]
+pub struct FetchTurn {
+    /// Another process had it before.
+    pub waited: bool,
+    _place: Staging,
 }
 
 /// Why an OCI image is not in the store, which is as before.
@@ -263,6 +272,23 @@ impl Store {
         Ok(ImportedOci { id, notices: converted.notices, skipped_devices })
     }
 
+    /// Waits, after `notice`, until no other process fetches by `reference`: what many want at once is downloaded once.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    ///
+    /// # Locking
+    /// Exclusive, on a temporary directory of the reference; before the import of an image.
+    pub fn turn_to_fetch(&self, reference: &str, notice: impl Fn()) -> Result<FetchTurn, SysError> {
+        let name = Digest::sha256(reference.as_bytes()).file_name();
+        let waited = Cell::new(false);
+        let place = Staging::wait_at(&self.tmp_dir().join(format!("fetch-{name}")), 0o700, || {
+            waited.set(true);
+            notice();
+        })?;
+        Ok(FetchTurn { waited: waited.get(), _place: place })
+    }
+
     /// Keeps other processes from importing the same image, which would bring all of it again.
     fn lock_import(&self, id: &ImageId) -> Result<Staging, SysError> {
         let path = self.tmp_dir().join(format!("import-{id}"));
@@ -323,11 +349,11 @@ impl Store {
         references
     }
 
-    /// Finds the image that was fetched last by `reference`, as written in the record of its import.
+    /// Finds the image that was fetched last by `reference`, as written in the record of its import, and when that was.
     ///
     /// # Errors
     /// When the store can't be read.
-    pub fn find_reference(&self, reference: &str) -> Result<Option<ImageId>, SysError> {
+    pub fn find_reference(&self, reference: &str) -> Result<Option<(SystemTime, ImageId)>, SysError> {
         let mut found: Option<(u64, ImageId)> = None;
         for name in self.image_names()? {
             let Some(id) = super::id_of(&name) else { continue };
@@ -335,7 +361,14 @@ impl Store {
             let fetched = oci.references.iter().find(|record| record.reference == *reference);
             found = found.max(fetched.map(|record| (record.fetched, id)));
         }
-        Ok(found.map(|(_, id)| id))
+        Ok(found.map(|(fetched, id)| (UNIX_EPOCH + Duration::from_nanos(fetched), id)))
+    }
+
+    /// The configuration with this digest, if it is that of the image that was fetched last by `reference`.
+    pub fn known_config(&self, reference: &str, digest: &Digest) -> Option<Vec<u8>> {
+        let (_, id) = self.find_reference(reference).ok()??;
+        let (config, _) = self.in_image(&id, CONFIG, |dir| read_at(dir, CONFIG, MANIFEST_LIMIT)).ok()?;
+        digest.is_of(&config).then_some(config)
     }
 
     /// What the record of an image says if it is an OCI image.

@@ -4,11 +4,10 @@
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-
 use crate::host::Host;
 use crate::pod::{Pods, said_by};
 use crate::support::aci::Aci;
+use crate::support::certificates::certificates;
 use crate::support::keys::TestKey;
 use crate::support::run::Running;
 use crate::support::{Run, wait};
@@ -24,7 +23,7 @@ struct Nginx {
 impl Nginx {
     /// Serves `DIR/www`; what is not there and is no image is the discovery page.
     fn start(dir: &Path) -> Self {
-        certificates(dir);
+        certificates(dir, HOST);
         let at = dir.display();
         let config = format!(
             "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
@@ -46,23 +45,6 @@ impl Nginx {
         let address: SocketAddr = format!("{HOST}:443").parse().expect("an address");
         wait::until("nginx listens", || TcpStream::connect(address));
         Self { _running: running }
-    }
-}
-
-/// Makes a CA and a certificate for the host.
-fn certificates(dir: &Path) {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca =
-        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");
-    let key = KeyPair::generate().expect("a key");
-    let host = CertificateParams::new([HOST.to_owned()]).and_then(|params| params.signed_by(&key, &ca));
-    for (name, text) in [
-        ("ca.pem", ca.pem()),
-        ("host.pem", host.expect("a certificate").pem()),
-        ("host.key", key.serialize_pem()),
-    ] {
-        std::fs::write(dir.join(name), text).expect("our own directory");
     }
 }
 

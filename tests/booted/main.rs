@@ -29,6 +29,7 @@ mod nspawn;
 mod oci;
 mod odd;
 mod pod;
+mod registry;
 mod service;
 mod statuses;
 mod volumes;

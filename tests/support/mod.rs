@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "compiled into each test executable, of which none uses all of it")]
 
 pub(crate) mod aci;
+pub(crate) mod certificates;
 #[allow(
     unreachable_pub,
     missing_docs,
@@ -12,6 +13,7 @@ pub(crate) mod aci;
 pub(crate) mod keys;
 pub(crate) mod oci;
 pub(crate) mod probe;
+pub(crate) mod registry;
 pub(crate) mod run;
 pub(crate) mod server;
 #[allow(

@@ -7,6 +7,7 @@
 pub mod aci;
 pub mod aci_writer;
 pub mod archive;
+pub mod base64;
 pub mod compression;
 pub mod dependencies;
 pub mod digest;

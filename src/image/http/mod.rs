@@ -24,7 +24,7 @@ use reqwest::{Method, StatusCode};
 pub use url::Url;
 
 pub use self::error::{HttpError, Refusal};
-pub use self::origin::{Sending, base64};
+pub use self::origin::Sending;
 use self::resolve::PublicOnly;
 pub use self::retry::Attempts;
 use crate::config::Credentials;

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::{authority, aws};
 use crate::config::Credentials;
+use crate::image::base64;
 
 /// Which credentials may go along with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub(super) fn authorize(
     }
     match credentials.get(&authority(url)) {
         Some(Credentials::Basic(login)) => {
-            let text = base64(format!("{}:{}", login.user, login.password.reveal()).as_bytes());
+            let text = base64::encode(format!("{}:{}", login.user, login.password.reveal()).as_bytes());
             set(headers, &format!("Basic {text}"));
         }
         Some(Credentials::OAuth { token }) => set(headers, &format!("Bearer {}", token.reveal())),
@@ -54,42 +55,10 @@ fn set(headers: &mut HeaderMap, text: &str) {
     }
 }
 
-/// RFC 4648 4.
-pub fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let bits =
-            group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for place in 0..4 {
-            if place <= group.len() {
-                text.push(char::from(DIGITS[(bits >> (18 - 6 * place)) as usize & 63]));
-            } else {
-                text.push('=');
-            }
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Login, Secret};
-
-    #[test]
-    fn base64_is_that_of_the_rfc() {
-        for (text, expected) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-            ("Aladdin:open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
-        ] {
-            assert_eq!(base64(text.as_bytes()), expected);
-        }
-    }
 
     #[test]
     fn b11_credentials_go_to_their_exact_host_and_port_over_https() {

@@ -13,13 +13,12 @@ use super::platform::{HOST, choose};
 use super::source::{Blobs, Part, RemoteImage, Sink, SourceError, check};
 use crate::appc::json::{self, MAX_SIZE};
 use crate::config::Login;
+use crate::image::base64;
 use crate::image::digest::Digest;
 use crate::image::http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE, WWW_AUTHENTICATE,
 };
-use crate::image::http::{
-    Attempts, Client, HttpError, Request, Response, Sending, Url, authority, base64, shown,
-};
+use crate::image::http::{Attempts, Client, HttpError, Request, Response, Sending, Url, authority, shown};
 use crate::os::Hint;
 
 /// Indexes in indexes.
@@ -281,7 +280,7 @@ impl<'a> Repository<'a> {
     /// The user's password, for HTTPS only.
     fn basic(&self) -> Option<HeaderValue> {
         let login = self.access.login.filter(|_| self.base.scheme() == "https")?;
-        let text = base64(format!("{}:{}", login.user, login.password.reveal()).as_bytes());
+        let text = base64::encode(format!("{}:{}", login.user, login.password.reveal()).as_bytes());
         sensitive(&format!("Basic {text}"))
     }
 

@@ -19,8 +19,26 @@ pub fn encode(bytes: &[u8]) -> String {
     text
 }
 
+/// Reads text as [`encode`] writes it, and nothing else: no line breaks, all the padding, no bits left over.
+pub fn decode(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let (mut bits, mut count) = (0_usize, 0);
+    for digit in text.trim_end_matches('=').bytes() {
+        bits = bits << 6 | DIGITS.iter().position(|known| *known == digit)?;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+            bits &= (1 << count) - 1;
+        }
+    }
+    (encode(&bytes) == text).then_some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -34,6 +52,22 @@ mod tests {
             ("Aladdin:open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
         ] {
             assert_eq!(encode(text.as_bytes()), expected);
+            assert_eq!(decode(expected).as_deref(), Some(text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn bytes_have_one_text() {
+        for text in ["Zg", "Zg=", "Zg===", "Zh==", "Zm9=", "Zm9v\n", " Zm9v", "Zm-v", "=", "====", "Z", "é"]
+        {
+            assert_eq!(decode(text), None, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            prop_assert_eq!(decode(&encode(&bytes)), Some(bytes));
         }
     }
 }

@@ -39,5 +39,14 @@ mod tar_writer;
     missing_docs,
     reason = "one maker of keys for the tests here and those of the binary; each uses a part"
 )]
+#[path = "../../tests/support/cosign.rs"]
+mod test_cosign;
+#[cfg(test)]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "one maker of keys for the tests here and those of the binary; each uses a part"
+)]
 #[path = "../../tests/support/keys.rs"]
 mod test_keys;

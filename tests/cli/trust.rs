@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use crate::support::cosign::{CosignKey, other_keys};
 use crate::support::keys::TestKey;
 use crate::support::server::{Answer, Server};
 use crate::support::terminal::OnTerminal;
@@ -47,6 +48,26 @@ fn what_makes_no_sense_is_refused_before_anything_is_read() {
             "could not get the keystore\ntrust: hint: leave --insecure-options=image away: with it no key is of use",
         ),
         ("--prefix=https://a key.asc", "--prefix must not contain a URL scheme, omit https://"),
+        (
+            "--prefix=docker://reg.example.com/app:1 key.asc",
+            "invalid prefix \"docker://reg.example.com/app:1\": it has a tag or a digest\n\
+             trust: hint: a key is trusted for all images of a name: leave the tag or digest away",
+        ),
+        (
+            "--prefix=docker://reg.example.com/../app key.asc",
+            "invalid prefix \"docker://reg.example.com/../app\"; expected syntax is \
+             docker://REGISTRY_HOST[:REGISTRY_PORT][/IMAGE_NAME] or docker://IMAGE_NAME",
+        ),
+        (
+            "--prefix=docker://busybox",
+            "error determining key location: keys for images of registries are not discovered\n\
+             trust: hint: name the file with the publisher's key: \
+             rkt trust --prefix=docker://registry-1.docker.io/library/busybox PUBKEY",
+        ),
+        (
+            "--prefix=docker://busybox --allow-sha1-key key.asc",
+            "--allow-sha1-key is for OpenPGP keys, and none is trusted for a registry",
+        ),
         ("--root", "error determining key location: empty prefix"),
         ("--root http://a/key", "error adding keys: --insecure-allow-http required for http URLs"),
         ("--root ftp://a/key", "error adding keys: only local files and http or https URLs supported"),
@@ -98,7 +119,119 @@ fn a_key_is_stored_for_its_prefix_or_for_all() {
 }
 
 #[test]
+fn a_key_for_images_is_stored_for_its_registry_or_a_name_there() {
+    let world = World::new();
+    for (key, kind) in [(CosignKey::p256(), "ECDSA P-256"), (CosignKey::ed25519(), "Ed25519")] {
+        fs::write(world.path().join("cosign.pub"), key.public()).unwrap();
+        for (prefix, whole, dir) in [
+            (
+                "docker://Reg.example.com:5000/team",
+                "docker://reg.example.com:5000/team",
+                "reg.example.com:5000/team",
+            ),
+            ("docker://reg.example.com", "docker://reg.example.com", "reg.example.com"),
+            (
+                "docker://busybox",
+                "docker://registry-1.docker.io/library/busybox",
+                "registry-1.docker.io/library/busybox",
+            ),
+            ("docker://docker.io/team/", "docker://registry-1.docker.io/team/", "registry-1.docker.io/team"),
+        ] {
+            let file = world.path().join("loc/trustedkeys/registry.d").join(dir).join(key.fingerprint());
+            world.run(&format!("{TRUST} --prefix={prefix} --skip-fingerprint-review cosign.pub")).expect(
+                0,
+                &format!(
+                    "{kind} key, SHA-256 fingerprint is: {}\n\
+                     Trusting \"cosign.pub\" for prefix \"{whole}\" without fingerprint review.\n\
+                     Added key for prefix \"{whole}\" at \"{}\"\n",
+                    key.fingerprint(),
+                    file.display()
+                ),
+                &format!("pubkey: prefix: \"{whole}\"\nkey: \"cosign.pub\"\n"),
+            );
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o644);
+            assert_eq!(file.parent().unwrap().metadata().unwrap().permissions().mode() & 0o7777, 0o755);
+            assert_eq!(fs::read_to_string(&file).unwrap(), key.public());
+        }
+    }
+}
+
+#[test]
+fn c8_keys_of_the_wrong_kind_are_refused_by_name() {
+    let world = World::new();
+    let (pgp, image) = (TestKey::new("one"), CosignKey::p256());
+    let mut files = vec![
+        (
+            "docker://reg.example.com",
+            pgp.public(),
+            "it is an OpenPGP key, and images of registries are signed with ECDSA P-256 or Ed25519 keys in PEM",
+            "a prefix without docker:// trusts it for App Container Images of that name",
+        ),
+        (
+            "docker://reg.example.com",
+            image.private(),
+            "it holds a private key",
+            "name the public key, which `cosign public-key --key KEY` or `openssl pkey -in KEY -pubout` prints",
+        ),
+        (
+            "docker://reg.example.com",
+            "<html></html>".to_owned(),
+            "it is not a public key in PEM",
+            "`cosign public-key --key KEY` and `openssl pkey -in KEY -pubout` make such a file",
+        ),
+        (
+            "reg.example.com",
+            image.public(),
+            "it is a key in PEM, which is for images of registries",
+            "a prefix that begins with docker:// trusts it for a registry, or for a name there",
+        ),
+    ];
+    let others: Vec<_> = other_keys()
+        .into_iter()
+        .map(|(text, what)| {
+            (
+                text,
+                format!("it is {what}, and images of registries are signed with ECDSA P-256 or Ed25519 keys"),
+            )
+        })
+        .collect();
+    for (text, what) in &others {
+        files.push((
+            "docker://reg.example.com",
+            text.clone(),
+            what,
+            "ask the publisher for a signature by such a key, as `cosign generate-key-pair` makes it",
+        ));
+    }
+    for (prefix, text, problem, hint) in files {
+        fs::write(world.path().join("key"), text).unwrap();
+        world.run(&format!("{TRUST} --prefix={prefix} --skip-fingerprint-review key")).expect(
+            254,
+            "",
+            &format!(
+                "pubkey: prefix: \"{prefix}\"\nkey: \"key\"\n\
+                 trust: error adding keys: key: {problem}\ntrust: hint: {hint}\n"
+            ),
+        );
+    }
+    assert!(!world.path().join("loc").exists());
+}
+
+#[test]
 fn c8_nobody_trusts_in_silence() {
+    let image = CosignKey::ed25519();
+    let pub_world = World::new();
+    fs::write(pub_world.path().join("cosign.pub"), image.public()).unwrap();
+    pub_world.run(&format!("{TRUST} --prefix=docker://docker.io/team/ cosign.pub")).expect(
+        254,
+        &format!("Ed25519 key, SHA-256 fingerprint is: {}\n", image.fingerprint()),
+        "pubkey: prefix: \"docker://registry-1.docker.io/team/\"\nkey: \"cosign.pub\"\n\
+         pubkey: To trust the key, do one of the following:\n\
+         pubkey:  - call rkt with --trust-keys-from-https\n\
+         pubkey:  - run: rkt trust --prefix \"docker://registry-1.docker.io/team/\"\n\
+         trust: error adding keys: error reviewing key: unable to ask user to review fingerprint due to lack of tty\n",
+    );
+    assert!(!pub_world.path().join("loc").exists());
     let key = TestKey::new("one");
     let world = world(&key);
     let ended = world.run(&format!("{TRUST} --prefix=example.com key.asc"));

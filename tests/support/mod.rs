@@ -10,6 +10,12 @@ pub(crate) mod certificates;
     missing_docs,
     reason = "also compiled into the unit tests, where it is one module of many"
 )]
+pub(crate) mod cosign;
+#[allow(
+    unreachable_pub,
+    missing_docs,
+    reason = "also compiled into the unit tests, where it is one module of many"
+)]
 pub(crate) mod keys;
 pub(crate) mod oci;
 pub(crate) mod probe;

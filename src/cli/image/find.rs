@@ -15,7 +15,7 @@ use crate::{
         fetch::{FetchError, Fetched, Fetcher, Notice, OfferedKey, Policy, Signatures, Wanted},
         reference::{NameReference, Reference, ReferenceError},
         store::{ImportError, Store, StoreError},
-        trust::{Scope, SelfSignatures},
+        trust::{Scope, SelfSignatures, TrustedFor},
     },
     os::{Hint, SysError},
 };
@@ -208,7 +208,7 @@ fn fetch(
 fn offer_keys(name: &AcIdentifier, keys: &[OfferedKey], ctx: &Context) -> Result<(), String> {
     let review = Review {
         keystore: &ctx.keystore(),
-        scope: &Scope::Prefix(name.clone()),
+        trusted_for: &TrustedFor::Names(Scope::Prefix(name.clone())),
         reviewing: if ctx.trust_keys_from_https { Reviewing::SkipForHttps } else { Reviewing::Ask },
         self_signatures: SelfSignatures::Strong,
     };

@@ -9,20 +9,22 @@ use super::{CliError, Context, Exit, Insecure, network};
 use crate::appc::name::AcIdentifier;
 use crate::image::fetch::{FetchError, Fetcher, Network, OfferedKey, Signatures, Transport, download_key};
 use crate::image::http::Url;
+use crate::image::oci::name::{RegistryPrefix, RegistryPrefixError};
 use crate::image::store::Store;
-use crate::image::trust::{Scope, SelfSignatures, key};
-use crate::os::{SysError, file};
+use crate::image::trust::{Scope, SelfSignatures, TrustedFor, key};
+use crate::os::{Hint as _, SysError, file};
 
 /// Trust a key for image verification
 ///
-/// Keys are ASCII-armored files, or https:// URLs. Without any, they are discovered from the prefix. Each is shown with its
-/// fingerprint, to be compared with what its owner says.
+/// Keys are files, or https:// URLs: OpenPGP keys, ASCII-armored, for App Container Images; and for images of registries,
+/// with a prefix that begins with docker://, ECDSA P-256 and Ed25519 keys in PEM, by which cosign signs. Without any, OpenPGP
+/// keys are discovered from the prefix. Each is shown with its fingerprint, to be compared with what its owner says.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Trust the key for images whose name is, or is below, this prefix
+    /// Trust the key for images whose name is, or is below, this prefix: NAME, or docker://REGISTRY[:PORT][/NAME]
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
-    /// Trust the key for all images
+    /// Trust the key for all App Container Images
     #[arg(long)]
     root: bool,
     /// Trust the key without a question
@@ -46,17 +48,25 @@ pub fn run(args: &Args, ctx: &Context) -> Result<Exit, CliError> {
         return Err(CliError::new("could not get the keystore")
             .hint("leave --insecure-options=image away: with it no key is of use"));
     }
-    let scope = scope.parse()?;
+    let trusted_for = scope.parse()?;
+    if args.allow_sha1_key && matches!(trusted_for, TrustedFor::Images(_)) {
+        return Err(CliError::new(
+            "--allow-sha1-key is for OpenPGP keys, and none is trusted for a registry",
+        ));
+    }
     let transport = transport(args, ctx);
     let network = network::of(ctx)?;
-    let keys = match (&scope, args.keys.is_empty()) {
-        (Scope::Root, true) => return Err(CliError::new("error determining key location: empty prefix")),
-        (Scope::Prefix(prefix), true) => discovered(prefix, &network, transport, ctx)?,
+    let keys = match (&trusted_for, args.keys.is_empty()) {
+        (TrustedFor::Names(Scope::Root), true) => {
+            return Err(CliError::new("error determining key location: empty prefix"));
+        }
+        (TrustedFor::Names(Scope::Prefix(prefix)), true) => discovered(prefix, &network, transport, ctx)?,
+        (TrustedFor::Images(prefix), true) => return Err(not_discovered(prefix)),
         (_, false) => named(&args.keys, &network, transport)?,
     };
     let review = Review {
         keystore: &ctx.keystore(),
-        scope: &scope,
+        trusted_for: &trusted_for,
         reviewing: match (args.skip_fingerprint_review, ctx.trust_keys_from_https) {
             (true, _) => Reviewing::Skip,
             (false, true) => Reviewing::SkipForHttps,
@@ -96,24 +106,34 @@ fn scope(args: &Args) -> Result<Said<'_>, CliError> {
 }
 
 impl Said<'_> {
-    fn parse(self) -> Result<Scope, CliError> {
-        match self {
-            Self::Root => Ok(Scope::Root),
-            Self::Prefix(text) => {
-                if let Some((scheme, _)) = text.split_once("://") {
-                    let problem = format!("--prefix must not contain a URL scheme, omit {scheme}://");
-                    return Err(CliError::new(problem));
-                }
-                text.parse().map(Scope::Prefix).map_err(|error: crate::appc::name::NameError| {
-                    let failed = CliError::new("error determining key location").because_of(&error);
-                    match error.hint() {
-                        Some(hint) => failed.hint(hint),
-                        None => failed,
-                    }
-                })
-            }
+    fn parse(self) -> Result<TrustedFor, CliError> {
+        let Self::Prefix(text) = self else { return Ok(TrustedFor::Names(Scope::Root)) };
+        if text.starts_with(RegistryPrefix::SCHEME) {
+            let invalid = |error: RegistryPrefixError| match error.hint() {
+                Some(hint) => CliError::new(error.to_string()).hint(hint),
+                None => CliError::new(error.to_string()),
+            };
+            return text.parse().map(TrustedFor::Images).map_err(invalid);
         }
+        if let Some((scheme, _)) = text.split_once("://") {
+            let problem = format!("--prefix must not contain a URL scheme, omit {scheme}://");
+            return Err(CliError::new(problem));
+        }
+        text.parse().map(|prefix| TrustedFor::Names(Scope::Prefix(prefix))).map_err(
+            |error: crate::appc::name::NameError| {
+                let failed = CliError::new("error determining key location").because_of(&error);
+                match error.hint() {
+                    Some(hint) => failed.hint(hint),
+                    None => failed,
+                }
+            },
+        )
     }
+}
+
+fn not_discovered(prefix: &RegistryPrefix) -> CliError {
+    CliError::new("error determining key location: keys for images of registries are not discovered")
+        .hint(format!("name the file with the publisher's key: rkt trust --prefix={prefix} PUBKEY"))
 }
 
 fn transport(args: &Args, ctx: &Context) -> Transport {

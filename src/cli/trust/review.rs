@@ -1,11 +1,13 @@
 //! The dialogue about a key: it is shown, the user compares its fingerprint and says yes or no (spec images.md 2.5).
 
 use std::io::{BufRead as _, IsTerminal as _};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::super::output;
 use crate::image::fetch::OfferedKey;
-use crate::image::trust::{Keystore, PublicKey, Scope, SelfSignatures};
+use crate::image::oci::name::RegistryPrefix;
+use crate::image::trust::{ImageKey, Keystore, KeystoreError, PublicKey, Scope, SelfSignatures, TrustedFor};
 use crate::os::Hint as _;
 
 /// Which keys the user is asked about.
@@ -23,12 +25,20 @@ pub enum Reviewing {
 pub struct Review<'a> {
     /// The key store.
     pub keystore: &'a Keystore,
-    /// What they are trusted for.
-    pub scope: &'a Scope,
+    /// What they are trusted for, and so of what kind they are.
+    pub trusted_for: &'a TrustedFor,
     /// Which the user is asked about.
     pub reviewing: Reviewing,
-    /// Which of a key's own signatures count.
+    /// Which of an OpenPGP key's own signatures count.
     pub self_signatures: SelfSignatures,
+}
+
+/// The keys of a file.
+enum Keys<'a> {
+    /// For App Container Images.
+    OpenPgp(&'a Scope, Vec<PublicKey>),
+    /// For images of a registry.
+    Image(&'a RegistryPrefix, ImageKey),
 }
 
 /// Why keys were not stored.
@@ -61,11 +71,13 @@ impl Review<'_> {
     fn offer_file(&self, file: &OfferedKey) -> Result<(), ReviewError> {
         let location = &file.location;
         output::message_of("pubkey", format_args!("prefix: \"{}\"\nkey: \"{location}\"", self.prefix()));
-        let keys = PublicKey::parse_armored(&file.text)
-            .map_err(|error| ReviewError { text: format!("{location}: {error}"), hint: error.hint() })?;
-        keys.iter().for_each(show);
-        for key in &keys {
-            self.check(key)?;
+        let keys = self.read(file)?;
+        match &keys {
+            Keys::OpenPgp(_, keys) => {
+                keys.iter().for_each(show);
+                keys.iter().try_for_each(|key| self.check(key))?;
+            }
+            Keys::Image(_, key) => show_image_key(key),
         }
         let by_https = location.starts_with("https://");
         let how = match self.reviewing {
@@ -79,19 +91,32 @@ impl Review<'_> {
                 "after fingerprint review"
             }
         };
-        match self.scope {
-            Scope::Root => output::line(format_args!("Trusting \"{location}\" for all images {how}.")),
-            Scope::Prefix(prefix) => {
-                output::line(format_args!("Trusting \"{location}\" for prefix \"{prefix}\" {how}."));
+        match self.trusted_for {
+            TrustedFor::Names(Scope::Root) => {
+                output::line(format_args!("Trusting \"{location}\" for all images {how}."));
             }
+            prefix => output::line(format_args!("Trusting \"{location}\" for {prefix} {how}.")),
         }
-        keys.iter().try_for_each(|key| self.add(key))
+        self.add(&keys)
     }
 
-    fn prefix(&self) -> &str {
-        match self.scope {
-            Scope::Root => "",
-            Scope::Prefix(prefix) => prefix.as_str(),
+    fn read(&self, file: &OfferedKey) -> Result<Keys<'_>, ReviewError> {
+        let location = &file.location;
+        match self.trusted_for {
+            TrustedFor::Names(scope) => PublicKey::parse_armored(&file.text)
+                .map(|keys| Keys::OpenPgp(scope, keys))
+                .map_err(|error| ReviewError { text: format!("{location}: {error}"), hint: error.hint() }),
+            TrustedFor::Images(prefix) => ImageKey::parse_pem(&file.text)
+                .map(|key| Keys::Image(prefix, key))
+                .map_err(|error| ReviewError { text: format!("{location}: {error}"), hint: error.hint() }),
+        }
+    }
+
+    fn prefix(&self) -> String {
+        match self.trusted_for {
+            TrustedFor::Names(Scope::Root) => String::new(),
+            TrustedFor::Names(Scope::Prefix(prefix)) => prefix.to_string(),
+            TrustedFor::Images(prefix) => prefix.to_string(),
         }
     }
 
@@ -143,20 +168,29 @@ impl Review<'_> {
         }
     }
 
-    fn add(&self, key: &PublicKey) -> Result<(), ReviewError> {
-        let path = self
-            .keystore
-            .add(self.scope, key, self.self_signatures)
-            .map_err(|error| ReviewError { text: error.to_string(), hint: error.hint() })?;
-        match self.scope {
-            Scope::Root => output::line(format_args!("Added root key at {:?}", path.display().to_string())),
-            Scope::Prefix(prefix) => output::line(format_args!(
-                "Added key for prefix \"{prefix}\" at {:?}",
-                path.display().to_string()
-            )),
+    fn add(&self, keys: &Keys<'_>) -> Result<(), ReviewError> {
+        match keys {
+            Keys::OpenPgp(scope, keys) => keys
+                .iter()
+                .try_for_each(|key| self.added(self.keystore.add(scope, key, self.self_signatures))),
+            Keys::Image(prefix, key) => self.added(self.keystore.add_image_key(prefix, key)),
+        }
+    }
+
+    fn added(&self, path: Result<PathBuf, KeystoreError>) -> Result<(), ReviewError> {
+        let path = path.map_err(|error| ReviewError { text: error.to_string(), hint: error.hint() })?;
+        let path = path.display().to_string();
+        match self.trusted_for {
+            TrustedFor::Names(Scope::Root) => output::line(format_args!("Added root key at {path:?}")),
+            prefix => output::line(format_args!("Added key for {prefix} at {path:?}")),
         }
         Ok(())
     }
+}
+
+/// Shows a key whose fingerprint is that of its DER form, for which every tool has a command.
+fn show_image_key(key: &ImageKey) {
+    output::line(format_args!("{} key, SHA-256 fingerprint is: {}", key.kind(), key.fingerprint()));
 }
 
 fn show(key: &PublicKey) {

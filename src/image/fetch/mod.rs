@@ -436,7 +436,7 @@ impl Fetcher<'_> {
         for identity in &signer.identities {
             text.push_str(&format!("\n  {}", identity.replace(['\n', '\r'], " ")));
         }
-        text.push_str(&format!("\n  key {}, trusted for {}", signer.fingerprint, signer.scope));
+        text.push_str(&format!("\n  key {}, trusted for {}", signer.fingerprint, signer.trusted_for));
         (self.tell)(Notice::Image(text));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The first part is a registry if it has a dot or a colon or is `localhost`; else the registry is Docker Hub, where a
 //! name without a slash is below `library/`. The tag is `latest` unless said; a digest takes its place.
+//!
+//! A [`RegistryPrefix`] is made whole by the same rules, but that its first part may also be a registry alone.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,6 +16,10 @@ use crate::os::Hint;
 pub const DOCKER_HUB: &str = "registry-1.docker.io";
 /// Other names for it.
 const HUB_ALIASES: [&str; 3] = ["docker.io", "index.docker.io", "registry.hub.docker.com"];
+/// What names without a slash are below there.
+const LIBRARY: &str = "library";
+/// Bytes that a name without tag and digest may have.
+const LONGEST: usize = 255;
 
 /// The name of an image in a registry, whole.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -90,6 +96,96 @@ impl fmt::Display for DockerReference {
     }
 }
 
+/// A registry and the beginning of the names in it, in whole parts: `docker://[REGISTRY[:PORT]][/NAME]`.
+///
+/// A short name is one on Docker Hub, below `library/` unless it has a slash; one at its end, as in `docker://team/`, counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegistryPrefix {
+    registry: String,
+    /// Without a slash at either end; empty for the whole registry.
+    repository: String,
+}
+
+/// Why a text is no prefix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryPrefixError {
+    /// It is something else.
+    #[error(
+        "invalid prefix {}; expected syntax is docker://REGISTRY_HOST[:REGISTRY_PORT][/IMAGE_NAME] or docker://IMAGE_NAME",
+        quoted(.0)
+    )]
+    Invalid(String),
+    /// It is the name of one image.
+    #[error("invalid prefix {}: it has a tag or a digest", quoted(.0))]
+    Version(String),
+}
+
+impl Hint for RegistryPrefixError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Invalid(_) => None,
+            Self::Version(_) => {
+                Some("a key is trusted for all images of a name: leave the tag or digest away".into())
+            }
+        }
+    }
+}
+
+impl RegistryPrefix {
+    /// What a prefix begins with, so that it is not taken for that of an App Container Image.
+    pub const SCHEME: &str = "docker://";
+
+    /// The prefixes that an image is below, the shortest first: its registry, and each beginning of its name.
+    pub fn of(image: &DockerReference) -> Vec<Self> {
+        let name = &image.repository;
+        let ends = std::iter::once(0).chain(name.match_indices('/').map(|(at, _)| at)).chain([name.len()]);
+        ends.map(|end| Self { registry: image.registry.clone(), repository: name[..end].to_owned() })
+            .collect()
+    }
+
+    /// `REGISTRY[:PORT][/NAME]`, whose parts are plain names of directories.
+    pub fn path(&self) -> String {
+        match self.repository.as_str() {
+            "" => self.registry.clone(),
+            name => format!("{}/{name}", self.registry),
+        }
+    }
+}
+
+impl FromStr for RegistryPrefix {
+    type Err = RegistryPrefixError;
+
+    fn from_str(text: &str) -> Result<Self, RegistryPrefixError> {
+        let invalid = || RegistryPrefixError::Invalid(text.to_owned());
+        let whole = text.strip_prefix(Self::SCHEME).ok_or_else(invalid)?;
+        let rest = whole.strip_suffix('/').unwrap_or(whole);
+        let (registry, name) = match rest.split_once('/') {
+            None if is_registry(rest) => (Some(rest), ""),
+            _ => split_registry(rest),
+        };
+        if name.contains([':', '@']) || rest.contains('@') {
+            return Err(RegistryPrefixError::Version(text.to_owned()));
+        }
+        let is_name = name.is_empty() && registry.is_some() || name.split('/').all(is_component);
+        if !is_name || rest.len() > LONGEST {
+            return Err(invalid());
+        }
+        let registry = whole_registry(registry).ok_or_else(invalid)?;
+        let is_short = registry == DOCKER_HUB && !name.is_empty() && !name.contains('/') && rest == whole;
+        let repository = if is_short { format!("{LIBRARY}/{name}") } else { name.to_owned() };
+        Ok(Self { registry, repository })
+    }
+}
+
+impl fmt::Display for RegistryPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Such that it is read back as the same.
+        let is_team =
+            self.registry == DOCKER_HUB && !self.repository.is_empty() && !self.repository.contains('/');
+        write!(f, "{}{}{}", Self::SCHEME, self.path(), if is_team { "/" } else { "" })
+    }
+}
+
 fn parse(text: &str) -> Option<DockerReference> {
     let (rest, digest) = match text.split_once('@') {
         Some((rest, digest)) => (rest, Some(digest.parse::<Digest>().ok()?)),
@@ -100,17 +196,12 @@ fn parse(text: &str) -> Option<DockerReference> {
         Some((path, tag)) => (path, Some(tag)),
         None => (path, None),
     };
-    if tag.is_some_and(|tag| !is_tag(tag)) || !path.split('/').all(is_component) || rest.len() > 255 {
+    if tag.is_some_and(|tag| !is_tag(tag)) || !path.split('/').all(is_component) || rest.len() > LONGEST {
         return None;
     }
-    let registry = match registry.map(str::to_ascii_lowercase) {
-        None => DOCKER_HUB.to_owned(),
-        Some(host) if HUB_ALIASES.contains(&host.as_str()) => DOCKER_HUB.to_owned(),
-        Some(host) if is_host(&host) => host,
-        Some(_) => return None,
-    };
+    let registry = whole_registry(registry)?;
     let on_hub = registry == DOCKER_HUB && !path.contains('/');
-    let repository = if on_hub { format!("library/{path}") } else { path.to_owned() };
+    let repository = if on_hub { format!("{LIBRARY}/{path}") } else { path.to_owned() };
     let version = match digest {
         Some(digest) => Version::Digest(digest),
         None => Version::Tag(tag.unwrap_or("latest").to_owned()),
@@ -120,8 +211,22 @@ fn parse(text: &str) -> Option<DockerReference> {
 
 fn split_registry(text: &str) -> (Option<&str>, &str) {
     match text.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (Some(first), rest),
+        Some((first, rest)) if is_registry(first) => (Some(first), rest),
         _ => (None, text),
+    }
+}
+
+/// Tells whether the first part of a name is a registry.
+fn is_registry(first: &str) -> bool {
+    first.contains(['.', ':']) || first == "localhost"
+}
+
+/// The registry as it is known here; `None` if it is none.
+fn whole_registry(registry: Option<&str>) -> Option<String> {
+    match registry.map(str::to_ascii_lowercase) {
+        None => Some(DOCKER_HUB.to_owned()),
+        Some(host) if HUB_ALIASES.contains(&host.as_str()) => Some(DOCKER_HUB.to_owned()),
+        Some(host) => is_host(&host).then_some(host),
     }
 }
 
@@ -239,7 +344,71 @@ mod tests {
         }
     }
 
+    #[test]
+    fn prefixes_are_made_whole_as_names_are() {
+        for (text, expected) in [
+            ("docker://reg.example.com", "docker://reg.example.com"),
+            ("docker://Reg.Example.com/", "docker://reg.example.com"),
+            ("docker://reg.example.com/team", "docker://reg.example.com/team"),
+            ("docker://reg.example.com/team/", "docker://reg.example.com/team"),
+            ("docker://reg.example.com:5000/team/app", "docker://reg.example.com:5000/team/app"),
+            ("docker://localhost:5000", "docker://localhost:5000"),
+            ("docker://localhost", "docker://localhost"),
+            ("docker://[::1]:5000/a", "docker://[::1]:5000/a"),
+            ("docker://docker.io", "docker://registry-1.docker.io"),
+            ("docker://docker.io/busybox", "docker://registry-1.docker.io/library/busybox"),
+            ("docker://docker.io/team/", "docker://registry-1.docker.io/team/"),
+            ("docker://busybox", "docker://registry-1.docker.io/library/busybox"),
+            ("docker://team/app", "docker://registry-1.docker.io/team/app"),
+            ("docker://team/", "docker://registry-1.docker.io/team/"),
+        ] {
+            let prefix: RegistryPrefix = text.parse().unwrap();
+            assert_eq!(prefix.to_string(), expected, "{text}");
+        }
+        let digest = format!("docker://reg.example.com/app@{DIGEST}");
+        for text in ["docker://reg.example.com/app:1", "docker://busybox@x", &digest] {
+            let refused = text.parse::<RegistryPrefix>().unwrap_err();
+            assert_eq!(refused, RegistryPrefixError::Version(text.into()));
+        }
+        for text in [
+            "docker://",
+            "docker:///",
+            "docker:///a",
+            "docker://a//",
+            "docker://reg.example.com//a",
+            "docker://reg.example.com/../a",
+            "docker://reg.example.com/Upper",
+            "docker://busybox:latest",
+            "docker://reg.com:0",
+            "reg.example.com/team",
+            "docker:reg.example.com/team",
+        ] {
+            let refused = text.parse::<RegistryPrefix>().unwrap_err();
+            assert_eq!(refused, RegistryPrefixError::Invalid(text.into()));
+        }
+    }
+
+    #[test]
+    fn c1_an_image_is_below_whole_parts_of_its_name() {
+        let image: DockerReference = "reg.example.com:5000/team/app/x:1".parse().unwrap();
+        let prefixes: Vec<_> = RegistryPrefix::of(&image).iter().map(RegistryPrefix::path).collect();
+        let host = "reg.example.com:5000";
+        assert_eq!(
+            prefixes,
+            [host.into(), format!("{host}/team"), format!("{host}/team/app"), format!("{host}/team/app/x")]
+        );
+    }
+
     proptest! {
+        #[test]
+        fn prefixes_lead_to_plain_directories(text in "[a-zA-Z0-9.:_/@\\[\\]-]{0,40}") {
+            if let Ok(prefix) = format!("docker://{text}").parse::<RegistryPrefix>() {
+                let again: RegistryPrefix = prefix.to_string().parse().unwrap();
+                prop_assert_eq!(&again, &prefix);
+                prop_assert!(!prefix.path().split('/').any(|part| part.is_empty() || part.starts_with('.')));
+            }
+        }
+
         #[test]
         fn what_is_printed_is_read_back(text in "[a-z0-9.:_/@-]{0,40}") {
             if let Ok(parsed) = text.parse::<DockerReference>() {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::oci::OciRecord;
 use crate::image::compression::Compression;
-use crate::image::trust::{Proof, Scope, Signer};
+use crate::image::trust::{Proof, Scope, Signer, TrustedFor};
 
 /// The version that this program writes; a newer one is not read.
 const VERSION: u32 = 1;
@@ -47,16 +47,17 @@ pub(super) struct Record {
 pub(super) struct SignerRecord {
     /// The key's fingerprint in lower-case hex digits.
     pub(super) fingerprint: String,
-    /// The prefix that the key was trusted for; none for all names.
+    /// The prefix that the key was trusted for, which begins with `docker://` for images of registries; none for all names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     prefix: Option<String>,
 }
 
 impl SignerRecord {
     fn new(signer: &Signer) -> Self {
-        let prefix = match &signer.scope {
-            Scope::Root => None,
-            Scope::Prefix(prefix) => Some(prefix.to_string()),
+        let prefix = match &signer.trusted_for {
+            TrustedFor::Names(Scope::Root) => None,
+            TrustedFor::Names(Scope::Prefix(prefix)) => Some(prefix.to_string()),
+            TrustedFor::Images(prefix) => Some(prefix.to_string()),
         };
         Self { fingerprint: signer.fingerprint.clone(), prefix }
     }

@@ -8,7 +8,7 @@ use crate::image::reference::NameReference;
 use crate::image::stream::Limits;
 use crate::image::tar_writer::{Member, Tar, manifest};
 use crate::image::test_keys::TestKey;
-use crate::image::trust::{Keystore, PublicKey, Scope, SelfSignatures, SignatureFile};
+use crate::image::trust::{Keystore, PublicKey, Scope, SelfSignatures, SignatureFile, TrustedFor};
 use crate::os::lock::{Lock, Sharing};
 
 /// A store in a directory that goes away with it.
@@ -188,7 +188,7 @@ fn c6_the_signature_is_over_the_very_bytes_that_are_kept() {
     let imported =
         import_signed(&it, &packed, &key.sign(&packed), &keystore, Some("example.com/hello:1.0.0")).unwrap();
     let signer = imported.proof.signer().unwrap();
-    assert_eq!((&signer.fingerprint, &signer.scope), (&key.fingerprint(), &scope));
+    assert_eq!((&signer.fingerprint, &signer.trusted_for), (&key.fingerprint(), &TrustedFor::Names(scope)));
     assert_eq!(it.store.list().unwrap().0[0].signer, Some(key.fingerprint()));
     // The same bytes without a signature are the same image.
     it.import(&hello()).unwrap();

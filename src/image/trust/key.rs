@@ -30,6 +30,9 @@ pub enum KeyError {
     /// It is no key at all, or a broken one.
     #[error("it is not a valid public key: {0}")]
     Malformed(String),
+    /// It is a key for other images.
+    #[error("it is a key in PEM, which is for images of registries")]
+    Pem,
     /// It is somebody's secret.
     #[error("it holds a private key")]
     Private,
@@ -42,6 +45,9 @@ impl Hint for KeyError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::NotArmored => Some("`gpg --export --armor KEY` makes such a file".into()),
+            Self::Pem => Some(
+                "a prefix that begins with docker:// trusts it for a registry, or for a name there".into(),
+            ),
             Self::Private => Some("export the public key with `gpg --export --armor KEY`".into()),
             Self::Malformed(_) | Self::Empty => None,
         }
@@ -59,7 +65,11 @@ impl PublicKey {
             return Err(KeyError::Private);
         }
         if text.len() > LIMIT || !has(b"-----BEGIN PGP PUBLIC KEY BLOCK-----") {
-            return Err(KeyError::NotArmored);
+            return Err(if has(b"-----BEGIN PUBLIC KEY-----") {
+                KeyError::Pem
+            } else {
+                KeyError::NotArmored
+            });
         }
         let malformed = |error: openpgp::anyhow::Error| KeyError::Malformed(error.to_string());
         let mut keys = Vec::new();

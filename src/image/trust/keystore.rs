@@ -4,6 +4,7 @@
 //! <config>/trustedkeys/root.d/<fingerprint>              for all names
 //! <config>/trustedkeys/prefix.d/<prefix>/<fingerprint>   for the prefix, and names below it
 //! <config>/trustedkeys/…/<fingerprint>.allow-sha1        beside a key: its own signatures may be SHA-1
+//! <config>/trustedkeys/registry.d/…                      keys for images of registries, see `registry_keys`
 //! ```
 //!
 //! Keys are armored, their files named by the fingerprint in lower-case hex. An empty file takes a key away that was read
@@ -13,6 +14,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::image_key::ImageKeyError;
 use super::key::{KeyError, PublicKey};
 use crate::appc::name::AcIdentifier;
 use crate::os::{Hint, SysError, atomic, file};
@@ -91,6 +93,14 @@ pub enum KeystoreError {
         /// What is wrong.
         cause: KeyError,
     },
+    /// A file is no key for images of registries.
+    #[error("keystore: error loading keyring: {}: {cause}", .path.display())]
+    ImageKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: ImageKeyError,
+    },
     /// A file is not named by what it holds.
     #[error("keystore: error loading keyring: {}: fingerprint mismatch: it holds the key {found}", .path.display())]
     Mismatch {
@@ -111,6 +121,7 @@ impl Hint for KeystoreError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Key { cause, .. } => cause.hint(),
+            Self::ImageKey { cause, .. } => cause.hint(),
             Self::Mismatch { path, found } => Some(format!(
                 "a key's file is named by its fingerprint in lower case: rename {} to {found}, or remove it",
                 path.display()
@@ -123,8 +134,8 @@ impl Hint for KeystoreError {
 /// The trusted keys below the system's and the administrator's configuration.
 #[derive(Debug, Clone)]
 pub struct Keystore {
-    system: PathBuf,
-    local: PathBuf,
+    pub(super) system: PathBuf,
+    pub(super) local: PathBuf,
 }
 
 impl Keystore {
@@ -198,27 +209,7 @@ pub fn prefixes(name: &AcIdentifier) -> Vec<AcIdentifier> {
 }
 
 fn read_dir(dir: &Path, scope: &Scope, keys: &mut Vec<TrustedKey>) -> Result<(), KeystoreError> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error)
-            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
-        {
-            return Ok(());
-        }
-        Err(error) => return Err(KeystoreError::Read(SysError::new("reading", dir, error))),
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        paths.push(entry.map_err(|error| KeystoreError::Read(SysError::new("reading", dir, error)))?.path());
-    }
-    paths.sort();
-    for path in paths {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // Prefixes below this one; what a killed process left; marks.
-        if name.starts_with('.') || name.ends_with(ALLOW_SHA1) || path.is_dir() {
-            continue;
-        }
-        let text = read_key_file(&path)?;
+    for KeyFile { path, name, text } in key_files(dir)? {
         if text.is_empty() {
             keys.retain(|key| key.key.fingerprint() != name);
             continue;
@@ -236,6 +227,44 @@ fn read_dir(dir: &Path, scope: &Scope, keys: &mut Vec<TrustedKey>) -> Result<(),
         keys.push(TrustedKey { key, scope: scope.clone(), self_signatures, path });
     }
     Ok(())
+}
+
+/// A file in a directory of keys.
+pub(super) struct KeyFile {
+    pub(super) path: PathBuf,
+    /// The fingerprint that it is named by.
+    pub(super) name: String,
+    /// Empty if it takes the key away.
+    pub(super) text: Vec<u8>,
+}
+
+/// Reads the files of a directory, which may be missing, in the order of their names.
+pub(super) fn key_files(dir: &Path) -> Result<Vec<KeyFile>, KeystoreError> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(KeystoreError::Read(SysError::new("reading", dir, error))),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(entry.map_err(|error| KeystoreError::Read(SysError::new("reading", dir, error)))?.path());
+    }
+    paths.sort();
+    let mut files = Vec::new();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // Prefixes below this one; what a killed process left; marks.
+        if name.starts_with('.') || name.ends_with(ALLOW_SHA1) || path.is_dir() {
+            continue;
+        }
+        let text = read_key_file(&path)?;
+        files.push(KeyFile { path, name, text });
+    }
+    Ok(files)
 }
 
 /// Reads a key; an administrator may have put a link to it there.

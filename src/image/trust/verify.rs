@@ -4,6 +4,7 @@
 //! first and arithmetic last: each refusal names its own reason, and none of them is softened by another signature's
 //! success but a good one by a trusted key.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use sequoia_openpgp as openpgp;
@@ -22,6 +23,7 @@ use openpgp::types::{HashAlgorithm, PublicKeyAlgorithm, RevocationStatus, Signat
 use super::key::{strict, with_sha1_bindings};
 use super::keystore::{Scope, SelfSignatures, TrustedKey};
 use crate::appc::name::AcIdentifier;
+use crate::image::oci::name::RegistryPrefix;
 use crate::os::Hint;
 
 /// Size that a signature file may have.
@@ -264,6 +266,24 @@ fn context(signature: &Signature) -> Option<Context> {
     Some(context)
 }
 
+/// What a key is trusted for, which also says how it signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrustedFor {
+    /// App Container Images, as an OpenPGP key.
+    Names(Scope),
+    /// Images of a registry.
+    Images(RegistryPrefix),
+}
+
+impl fmt::Display for TrustedFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Names(scope) => scope.fmt(f),
+            Self::Images(prefix) => write!(f, "prefix \"{prefix}\""),
+        }
+    }
+}
+
 /// Who has signed an image, and why that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signer {
@@ -272,7 +292,7 @@ pub struct Signer {
     /// Whom it says that it belongs to.
     pub identities: Vec<String>,
     /// What it is trusted for.
-    pub scope: Scope,
+    pub trusted_for: TrustedFor,
 }
 
 impl Signer {
@@ -280,7 +300,7 @@ impl Signer {
         Self {
             fingerprint: trusted.key.fingerprint(),
             identities: trusted.key.identities(),
-            scope: trusted.scope.clone(),
+            trusted_for: TrustedFor::Names(trusted.scope.clone()),
         }
     }
 }

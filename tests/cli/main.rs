@@ -6,6 +6,7 @@ mod acbuild;
 mod acbuild_files;
 mod acbuild_wants;
 mod config;
+mod cosign;
 mod dependencies;
 mod discovery;
 mod docker2aci;

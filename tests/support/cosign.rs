@@ -39,6 +39,18 @@ impl CosignKey {
     }
 }
 
+/// RFC 4648 4, as rkt's own should not be what its tests rest on.
+pub fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
+    let digits = bits.as_bytes().chunks(6).map(|bits| {
+        let bits = format!("{:0<6}", String::from_utf8_lossy(bits));
+        char::from(DIGITS[usize::from_str_radix(&bits, 2).expect("zeros and ones")])
+    });
+    let padding = "=".repeat((3 - bytes.len() % 3) % 3);
+    digits.collect::<String>() + &padding
+}
+
 /// What is signed to say that the image with this digest is called `name` (cosign's SIGNATURE_SPEC, "Simple Signing").
 pub fn payload(name: &str, digest: &str) -> Value {
     json!({

@@ -20,7 +20,7 @@ use super::store::{
     Verification, check_prefix,
 };
 use super::stream::{Limits, Progress};
-use super::trust::{Keystore, KeystoreError, Proof, SignatureFile, VerifyError};
+use super::trust::{ImageSignatureError, Keystore, KeystoreError, Proof, SignatureFile, VerifyError};
 use crate::appc::image_id::ImageId;
 use crate::appc::name::AcIdentifier;
 use crate::config::Login;
@@ -215,9 +215,23 @@ pub enum FetchError {
         /// As it was named.
         reference: String,
     },
-    /// Images of registries have no signature that is checked yet.
-    #[error("signature verification for docker images is not supported (try --insecure-options=image)")]
-    DockerSignature,
+    /// Nobody is trusted for an image of a registry.
+    #[error(
+        "signature verification for docker images is not supported without a trusted key (try \
+         --insecure-options=image)"
+    )]
+    NoImageKey {
+        /// The registry and the name there.
+        name: String,
+    },
+    /// An image of a registry is not signed by whom it should.
+    #[error("image {image} verification failed: {cause}")]
+    ImageSignature {
+        /// As it was named.
+        image: String,
+        /// What is wrong.
+        cause: ImageSignatureError,
+    },
     /// The file with the signature can't be read.
     #[error(transparent)]
     OpenSignature(SysError),
@@ -320,7 +334,12 @@ impl Hint for FetchError {
             Self::Discovery(cause) => cause.hint(),
             Self::System(cause) => cause.hint(),
             Self::Url { .. } | Self::KeyStatus { .. } | Self::Interrupted => None,
-            Self::StoreOnly { .. } | Self::DockerSignature => None,
+            Self::NoImageKey { name } => Some(format!(
+                "trust the publisher's key with `rkt trust --prefix=docker://{name} PUBKEY`, or, if you trust where the \
+                 image comes from, skip the check with --insecure-options=image"
+            )),
+            Self::ImageSignature { cause, .. } => cause.hint(),
+            Self::StoreOnly { .. } => None,
         }
     }
 }

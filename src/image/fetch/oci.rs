@@ -5,14 +5,17 @@ use std::time::SystemTime;
 use super::{FetchError, Fetched, Fetcher, Notice, Policy, Signatures, Work, elsewhere};
 use crate::appc::image_id::ImageId;
 use crate::image::digest::Digest;
+use crate::image::oci::convert::identifier;
 use crate::image::oci::local;
 use crate::image::oci::name::DockerReference;
-use crate::image::oci::registry::{self, Access};
+use crate::image::oci::registry::{self, Access, Resolved};
 use crate::image::oci::source::RemoteImage;
 use crate::image::reference::{LocalReference, Reference};
-use crate::image::store::OciError;
+use crate::image::store::{ImportError, OciError, check_prefix};
 use crate::image::stream::{Limits, Progress};
-use crate::image::trust::Proof;
+use crate::image::trust::{
+    ImageSignatureError, ImageSignatures, Proof, TrustedImageKey, WantedSignature, cosign,
+};
 
 impl Fetcher<'_> {
     /// Imports an image from files, which are read whatever the policy is, as ACIs in files are.
@@ -46,9 +49,13 @@ impl Fetcher<'_> {
                 return Err(elsewhere(reference));
             }
         }
-        if self.signatures == Signatures::Required {
-            return Err(FetchError::DockerSignature);
+        if let Some(prefix) = self.demanded {
+            check_prefix(&identifier(&docker.name()), prefix).map_err(ImportError::from)?;
         }
+        let keys = match self.signatures {
+            Signatures::Skipped => None,
+            Signatures::Required => Some(self.image_keys(docker)?),
+        };
         let client = self.network.client().map_err(|error| FetchError::Download(error.into()))?;
         let notice = || {
             let text = "another rkt instance is downloading this image, waiting...";
@@ -56,7 +63,7 @@ impl Fetcher<'_> {
         };
         let turn = self.store.turn_to_fetch(&name, notice)?;
         if turn.waited
-            && let Some(id) = self.fetched_since(began, &name)?
+            && let Some(id) = self.fetched_since(began, &name, keys.as_deref())?
         {
             log::debug!("another rkt instance has fetched {name}");
             return Ok(stored(id));
@@ -69,17 +76,41 @@ impl Fetcher<'_> {
             known_config: &known_config,
         };
         let tell = |text: String| (self.tell)(Notice::Image(text));
-        let image = registry::open(docker, access, &tell)
-            .map_err(|cause| OciError::Source { image: name.clone(), cause })?;
-        self.import_oci(&image, &Work::Download { what: "layers" }, &Proof::waived())
+        let source = |cause| OciError::Source { image: name.clone(), cause };
+        let resolved = registry::resolve(docker, access, &tell).map_err(source)?;
+        let proof = match keys {
+            None => Proof::waived(),
+            Some(keys) => verify(docker, &resolved, &keys).map_err(|cause| match cause {
+                ImageSignatureError::Source(cause) => source(cause).into(),
+                cause => FetchError::ImageSignature { image: name.clone(), cause },
+            })?,
+        };
+        let image = resolved.open().map_err(source)?;
+        let fetched = self.import_oci(&image, &Work::Download { what: "layers" }, &proof)?;
+        self.tell_signer(&proof);
+        Ok(fetched)
     }
 
-    /// The image that another process has fetched by this reference since `began`, verified as this one would have it.
-    fn fetched_since(&self, began: SystemTime, reference: &str) -> Result<Option<ImageId>, FetchError> {
+    /// The keys that are trusted for an image, at least one.
+    fn image_keys(&self, docker: &DockerReference) -> Result<Vec<TrustedImageKey>, FetchError> {
+        let keys = self.keystore.image_keys_for(docker)?;
+        if keys.is_empty() { Err(FetchError::NoImageKey { name: docker.name() }) } else { Ok(keys) }
+    }
+
+    /// The image that another process has fetched by this reference since `began`, verified by one of `keys` if it must
+    /// be.
+    fn fetched_since(
+        &self,
+        began: SystemTime,
+        reference: &str,
+        keys: Option<&[TrustedImageKey]>,
+    ) -> Result<Option<ImageId>, FetchError> {
         let fetched = self.store.find_reference(reference)?.filter(|(fetched, _)| *fetched >= began);
         let Some((_, id)) = fetched else { return Ok(None) };
-        let is_verified = self.signatures == Signatures::Skipped || self.store.signer(&id)?.is_some();
-        Ok(is_verified.then_some(id))
+        let Some(keys) = keys else { return Ok(Some(id)) };
+        let signer = self.store.signer(&id)?;
+        let is_ours = |signer: String| keys.iter().any(|trusted| trusted.key.fingerprint() == signer);
+        Ok(signer.is_some_and(is_ours).then_some(id))
     }
 
     pub(super) fn import_oci(
@@ -95,6 +126,22 @@ impl Fetcher<'_> {
         }
         Ok(Fetched { id: imported.id, skipped_devices: imported.skipped_devices })
     }
+}
+
+/// Looks for a signature of what a reference leads to, before anything that it names is asked for.
+fn verify(
+    docker: &DockerReference,
+    resolved: &Resolved<'_>,
+    keys: &[TrustedImageKey],
+) -> Result<Proof, ImageSignatureError> {
+    let digest = resolved.signed_digest();
+    let tag = cosign::tag_of(&digest);
+    let Some((bytes, media_type)) = resolved.sibling(&tag)? else {
+        return Err(ImageSignatureError::Missing { tag, name: docker.name() });
+    };
+    let signatures = ImageSignatures::parse(&tag, &bytes, &media_type)?;
+    let wanted = WantedSignature { image: docker, digest, keys };
+    signatures.verify(&wanted, &|payload| resolved.small_blob(payload))
 }
 
 fn stored(id: ImageId) -> Fetched {

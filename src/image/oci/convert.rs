@@ -28,6 +28,15 @@ pub struct Origin {
     pub manifest_digest: Option<String>,
 }
 
+impl Origin {
+    /// Tells whether a signature of one is about the other, too: the manifest, and the name in its registry.
+    pub fn is_same_image(&self, other: &Self) -> bool {
+        self.registry == other.registry
+            && self.repository == other.repository
+            && self.manifest_digest == other.manifest_digest
+    }
+}
+
 /// A manifest, and what could not get into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Converted {

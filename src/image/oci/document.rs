@@ -143,6 +143,21 @@ impl Document {
     }
 }
 
+/// Reads the layers of a manifest that need not be that of an image.
+///
+/// # Errors
+/// When it is no manifest, or breaks a rule.
+pub fn artifact_layers(bytes: &[u8], media_type: &str) -> Result<Vec<Descriptor>, DocumentError> {
+    if !MANIFESTS.contains(&media_type) {
+        return Err(DocumentError::Kind { found: media_type.to_owned(), wanted: "a manifest" });
+    }
+    let value = json::parse(bytes)?;
+    let field = Field::document(&value);
+    check_kind(&field, media_type)?;
+    refuse_member(&field, "manifests", "a manifest")?;
+    Ok(field.required("layers")?.list(Descriptor::read)?)
+}
+
 /// The document's own word on its kind, which may be missing in OCI documents.
 fn check_kind(field: &Field<'_>, media_type: &str) -> Result<(), DocumentError> {
     let version = field.required("schemaVersion")?;

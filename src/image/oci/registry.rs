@@ -50,15 +50,24 @@ struct Repository<'a> {
     authorization: Mutex<Option<HeaderValue>>,
 }
 
-/// Reads the documents of an image; `tell` is told to what digest a tag has led.
+/// What a reference leads to: an index or a manifest, of which nothing else has come yet.
+pub struct Resolved<'a> {
+    reference: DockerReference,
+    repository: Repository<'a>,
+    digest: Digest,
+    bytes: Vec<u8>,
+    media_type: String,
+}
+
+/// Finds out what a reference leads to, once; `tell` is told to what digest a tag has led.
 ///
 /// # Errors
-/// When there is no such image, it is not for this machine, or its documents are not accepted.
-pub fn open<'a>(
+/// When there is no such image, or it is not what the digest in the reference says.
+pub fn resolve<'a>(
     reference: &DockerReference,
     access: Access<'a>,
     tell: &dyn Fn(String),
-) -> Result<RemoteImage<'a>, SourceError> {
+) -> Result<Resolved<'a>, SourceError> {
     let host =
         Url::parse(&format!("https://{}/", reference.registry)).map_err(|_| server("it is no host"))?;
     access.client.know_host(host.host_str().unwrap_or_default());
@@ -81,30 +90,62 @@ pub fn open<'a>(
     if reference.tag().is_some() {
         tell(format!("docker://{reference} is {digest}"));
     }
-    let (digest, bytes, manifest) = repository.to_manifest(digest, bytes, media_type)?;
-    let config_bytes = match (access.known_config)(&manifest.config.digest) {
-        Some(bytes) => bytes,
-        None => repository.small_blob(&manifest.config)?,
-    };
-    let config = Config::parse(&config_bytes)
-        .map_err(|cause| SourceError::Document { what: "its configuration".into(), cause })?;
-    let layers =
-        manifest.layers.iter().map(|layer| Part { digest: Some(layer.digest), size: layer.size }).collect();
-    Ok(RemoteImage {
-        reference: format!("docker://{reference}"),
-        origin: Origin {
-            original_name: reference.original().to_owned(),
-            registry: Some(reference.registry.clone()),
-            repository: reference.repository.clone(),
-            tag: reference.tag().map(str::to_owned),
-            manifest_digest: Some(digest.to_string()),
-        },
-        manifest: Some(bytes),
-        config_bytes,
-        config,
-        layers,
-        blobs: Box::new(repository),
-    })
+    Ok(Resolved { reference: reference.clone(), repository, digest, bytes, media_type })
+}
+
+impl<'a> Resolved<'a> {
+    /// The digest of it that people sign, whatever the reference has.
+    pub fn signed_digest(&self) -> Digest {
+        Digest::sha256(&self.bytes)
+    }
+
+    /// The manifest that another tag of the same name leads to, and what the server calls it.
+    ///
+    /// # Errors
+    /// When the server does not say that, or that there is none.
+    pub fn sibling(&self, tag: &str) -> Result<Option<(Vec<u8>, String)>, SourceError> {
+        self.repository.manifest_if_there(tag)
+    }
+
+    /// A small blob of the same name.
+    ///
+    /// # Errors
+    /// When it does not come, or is not as described.
+    pub fn small_blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, SourceError> {
+        self.repository.small_blob(descriptor)
+    }
+
+    /// Reads the documents of the image for this machine, all by digest.
+    ///
+    /// # Errors
+    /// When there is none, or its documents are not accepted.
+    pub fn open(self) -> Result<RemoteImage<'a>, SourceError> {
+        let Self { reference, repository, digest, bytes, media_type } = self;
+        let (digest, bytes, manifest) = repository.to_manifest(digest, bytes, media_type)?;
+        let config_bytes = match (repository.access.known_config)(&manifest.config.digest) {
+            Some(bytes) => bytes,
+            None => repository.small_blob(&manifest.config)?,
+        };
+        let config = Config::parse(&config_bytes)
+            .map_err(|cause| SourceError::Document { what: "its configuration".into(), cause })?;
+        let part = |layer: &Descriptor| Part { digest: Some(layer.digest), size: layer.size };
+        let layers = manifest.layers.iter().map(part).collect();
+        Ok(RemoteImage {
+            reference: format!("docker://{reference}"),
+            origin: Origin {
+                original_name: reference.original().to_owned(),
+                registry: Some(reference.registry.clone()),
+                repository: reference.repository.clone(),
+                tag: reference.tag().map(str::to_owned),
+                manifest_digest: Some(digest.to_string()),
+            },
+            manifest: Some(bytes),
+            config_bytes,
+            config,
+            layers,
+            blobs: Box::new(repository),
+        })
+    }
 }
 
 fn server(text: impl Into<String>) -> SourceError {
@@ -166,6 +207,12 @@ impl<'a> Repository<'a> {
 
     /// The bytes of a manifest, and what the server calls them.
     fn manifest(&self, wanted: &str) -> Result<(Vec<u8>, String), SourceError> {
+        let missing = || SourceError::Missing(format!("{} has no {wanted}", self.shown()));
+        self.manifest_if_there(wanted)?.ok_or_else(missing)
+    }
+
+    /// The same, if the server does not say that there is none.
+    fn manifest_if_there(&self, wanted: &str) -> Result<Option<(Vec<u8>, String)>, SourceError> {
         let url = self.url(&format!("manifests/{wanted}"))?;
         let accept = MANIFESTS.iter().chain(&INDEXES).copied().collect::<Vec<_>>().join(", ");
         let mut request = Request { sending: Sending::Nothing, ..Request::get(url) };
@@ -173,14 +220,14 @@ impl<'a> Repository<'a> {
         let response = self.send(request)?;
         match response.status.as_u16() {
             200 => {}
-            404 => return Err(SourceError::Missing(format!("{} has no {wanted}", self.shown()))),
+            404 => return Ok(None),
             status => return Err(self.refused(status)),
         }
         let media_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type =
             media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_owned();
         let bytes = response.bytes(MAX_SIZE).map_err(http)?;
-        Ok((bytes, media_type))
+        Ok(Some((bytes, media_type)))
     }
 
     fn small_blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, SourceError> {

@@ -310,7 +310,7 @@ impl Store {
     }
 
     /// The record of an image that is there and healthy enough to have one.
-    fn record(&self, id: &ImageId) -> Option<Record> {
+    pub(super) fn record(&self, id: &ImageId) -> Option<Record> {
         let dir = self.open_image(id).ok()?;
         let (bytes, _) = read_at(&dir, RECORD, record::LIMIT).ok()?;
         Some(Record::parse(&bytes).ok()?.believed_from(super::owner(&dir)))

@@ -335,6 +335,9 @@ impl Store {
             layers: image.config.diff_ids.iter().map(ToString::to_string).collect(),
             references: self.references(id, &image.reference),
         });
+        if let Some(earlier) = self.record(id) {
+            record.keep_signer_of(earlier);
+        }
         write(RECORD, &record.to_json())?;
         Ok(staged)
     }

@@ -88,9 +88,15 @@ impl Record {
         self
     }
 
-    /// Keeps the signature that the same bytes had before, if they come without one now.
+    /// Keeps the signature that the same bytes had before, if they come without one now. Those of an OCI image are its
+    /// manifest, and its key is trusted for a name, which is the image's only as long as nobody brings it by another.
     pub(super) fn keep_signer_of(&mut self, earlier: Self) {
-        if self.signer.is_none() && earlier.digest == self.digest {
+        let is_same = match (&self.oci, &earlier.oci) {
+            (None, None) => true,
+            (Some(now), Some(before)) => now.origin.is_same_image(&before.origin),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if self.signer.is_none() && earlier.digest == self.digest && is_same {
             self.unsigned = earlier.unsigned;
             self.signer = earlier.signer;
         }

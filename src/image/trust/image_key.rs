@@ -251,6 +251,29 @@ mod tests {
     }
 
     #[test]
+    fn what_openssl_has_signed_is_verified() {
+        for (key, fingerprint, signature) in [
+            (
+                "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE5g0E1Obfw/deNrvvsQ6Bh1r1ht7i\n\
+                 0HIVdB0T99ZWt9sJAxHoL5fMqj1gIJxvEQPE5cgaw5B1i7P9lKedFyLWFA==",
+                "31b16a6d6d57c8a6e771f9f2e560b08177cd7be3d380d242fb63d98f08d3729c",
+                "MEQCIAxiqywdUQlfAIZOe3cqH/pH+xYqTO/5psxwl91Q8LAMAiBY0plyv4JAjfYWTPrGPffoI+FmiYg7uyFCkCpMbCU4rg==",
+            ),
+            (
+                "MCowBQYDK2VwAyEAHuSYHealWJ6zk/TBNdihwnosU2uFK61vjjhmFcOmNq0=",
+                "60e75fae1ea145bb372a1e0346c5396183f0598b55660c19ef52f4d96bcb715d",
+                "0iID6yxerZIwTgpu7tP+Wfep3NcdiHCQK95yhOn3MmTpU+dEe/LMPSoiECskVR7VgfrrdDE6wTXq/eyHidgPCQ==",
+            ),
+        ] {
+            let text = format!("-----BEGIN PUBLIC KEY-----\n{key}\n-----END PUBLIC KEY-----\n");
+            let read = ImageKey::parse_pem(text.as_bytes()).unwrap();
+            assert_eq!(read.fingerprint(), fingerprint);
+            assert_eq!(read.to_pem(), text.as_bytes());
+            assert!(read.has_signed(b"the bytes of a payload", &base64::decode(signature).unwrap()));
+        }
+    }
+
+    #[test]
     fn each_other_kind_is_refused_by_its_name() {
         for (text, what) in other_keys() {
             assert_eq!(

@@ -235,7 +235,7 @@ impl SignatureFile {
         for (signature, context) in self.0.iter().zip(hashed.0) {
             for trusted in candidates(signature, keys) {
                 match check(signature, context.clone(), trusted, now) {
-                    Ok(()) => return Ok(Proof(Some(Signer::new(trusted)))),
+                    Ok(()) => return Ok(Proof::signed_by(Signer::new(trusted))),
                     Err(error) => refusal = refusal.or(Some(error)),
                 }
             }
@@ -313,6 +313,11 @@ impl Proof {
     /// The user's word that none is needed.
     pub const fn waived() -> Self {
         Self(None)
+    }
+
+    /// A signature that was verified.
+    pub(super) const fn signed_by(signer: Signer) -> Self {
+        Self(Some(signer))
     }
 
     /// Who has signed, if a signature is what it is believed for.

@@ -31,5 +31,6 @@ mod odd;
 mod pod;
 mod registry;
 mod service;
+mod signed;
 mod statuses;
 mod volumes;

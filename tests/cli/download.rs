@@ -175,6 +175,34 @@ fn f22_the_next_process_goes_on_unless_the_file_has_changed() {
 }
 
 #[test]
+fn image_gc_leaves_nothing_of_downloads_that_are_over() {
+    let it = Shop::new(1000, usual);
+    it.fetch(URL).expect_code(0);
+    // What a power cut made of a record, and what a killed process has left of one and of a download.
+    for file in ["url/0123", "url/.tmp-0123", "tmp/download-0-0123/body"] {
+        it.put(&format!("data/cas/{file}"), "");
+    }
+    it.run("image gc").expect_code(0);
+    assert_eq!((it.names("url").len(), it.names("tmp").len()), (1, 1), "what may be of use stays");
+    let ended = it.fetch("--pull-policy=never https://example.com/app.aci");
+    ended.expect(0, &ended.stdout, "");
+    it.run("image gc --grace-period=0s").expect_code(0);
+    assert_eq!((it.names("image").len(), it.names("url").len(), it.names("tmp").len()), (0, 0, 0));
+
+    it.fetch(URL).expect_code(0);
+    // By a newer version, for whatever it is good.
+    it.put(
+        "data/cas/url/4567",
+        std::fs::read_to_string(it.store().join("url").join(&it.names("url")[0])).unwrap(),
+    );
+    let newer = it.store().join("url/4567");
+    let text = std::fs::read_to_string(&newer).unwrap().replace("\"version\":1", "\"version\":2");
+    std::fs::write(newer, text).unwrap();
+    it.run("image rm example.com/app").expect_code(0);
+    assert_eq!(it.names("url"), ["4567"]);
+}
+
+#[test]
 fn f22_a_damaged_part_is_thrown_away_and_all_is_fetched_again() {
     let phase = Arc::new(AtomicUsize::new(0));
     let now = Arc::clone(&phase);

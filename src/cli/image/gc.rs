@@ -14,10 +14,10 @@ use crate::{
 /// Garbage collect the local store
 ///
 /// Removes the trees that no pod uses, then the images that were last used longer ago than the grace period and are not
-/// used by a running or prepared pod.
+/// used by a running or prepared pod, and what is left of downloads that were broken off as long ago.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How long an image stays after its last use
+    /// How long an image stays after its last use, and a part of a download after its last byte
     #[arg(long, value_name = "DURATION", default_value = "24h", allow_hyphen_values = true)]
     grace_period: Period,
 }
@@ -29,8 +29,10 @@ pub fn run(args: &Args, ctx: &Context) -> Result<Exit, CliError> {
         .map_err(|error| CliError::new("failed to remove unreferenced treestores").because(error))?;
     // A negative period is over for every image.
     let grace = args.grace_period.duration().unwrap_or_default();
+    let now = SystemTime::now();
+    store.collect_downloads(grace, now);
     let expired = images_in_use(&store, ctx)
-        .and_then(|in_use| store.expired(grace, &in_use, SystemTime::now()))
+        .and_then(|in_use| store.expired(grace, &in_use, now))
         .map_err(|error| CliError::new("failed to find images to remove").because(error))?;
     super::rm::remove(&store, &expired, ctx)
 }

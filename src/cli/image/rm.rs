@@ -76,6 +76,9 @@ pub(super) fn remove(store: &Store, ids: &[ImageId], ctx: &Context) -> Result<Ex
     if let Err(error) = store.collect_layers() {
         CliError::new("some layers cannot be removed").because(error).tell_and_go_on(ctx.debug);
     }
+    if let Err(error) = store.collect_urls() {
+        CliError::new("some records of downloads cannot be removed").because(error).tell_and_go_on(ctx.debug);
+    }
     if whole > 0 {
         output::message(format_args!("{whole} image(s) successfully removed"));
     }

@@ -8,9 +8,10 @@
 //! ```
 //!
 //! A download that a process leaves behind is gone on with by the next one, if it is of the same user: nobody else's file
-//! is ever taken for one's own. A record is believed only if root or the caller has written it.
+//! is ever taken for one's own. A record is believed only if root or the caller has written it, and goes with its image.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,7 +19,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha512};
 
-use super::Store;
+use super::staging::{self, Staging};
+use super::{IMAGE_DIR_MODE, Store, names_in};
 use crate::appc::image_id::ImageId;
 use crate::os::lock::{Lock, Sharing};
 use crate::os::{SysError, atomic, file, interrupt, tree, wait};
@@ -115,7 +117,57 @@ impl Store {
         let dir = self.urls_dir();
         super::make_dir_all(&dir)?;
         super::repair(&dir, rustix::fs::OFlags::NOFOLLOW, 0o3770, crate::os::group::rkt_gid())?;
-        atomic::write(&dir.join(digest(&record.url)), &bytes, 0o640)
+        // Where what a killed process leaves is swept.
+        let staged = Staging::new(&self.tmp_dir(), IMAGE_DIR_MODE)?;
+        let (new, path) = (staged.path().join(super::RECORD), dir.join(digest(&record.url)));
+        atomic::write_synced(&new, &bytes, super::FILE_MODE)?;
+        std::fs::rename(&new, &path).map_err(SysError::on("renaming to", &path))?;
+        atomic::sync_dir(&dir)
+    }
+
+    /// Removes what is kept of URLs whose images are not in the store any more; what is somebody else's stays.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub fn collect_urls(&self) -> Result<(), SysError> {
+        let dir = self.urls_dir();
+        let mut result = Ok(());
+        for path in names_in(&dir)?.into_iter().map(|name| dir.join(name)) {
+            if self.is_of_use(&path) {
+                continue;
+            }
+            match std::fs::remove_file(&path) {
+                Ok(()) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {}
+                Err(error) => result = result.and(Err(SysError::new("removing", path, error))),
+            }
+        }
+        result
+    }
+
+    /// Whether a file is the record of an image that is there, as far as this version can tell.
+    fn is_of_use(&self, path: &Path) -> bool {
+        /// What each version has.
+        #[derive(Deserialize)]
+        struct OfAnyVersion {
+            version: u32,
+        }
+        let Ok(bytes) = file::read(path) else { return true };
+        match serde_json::from_slice::<UrlRecord>(&bytes) {
+            Ok(record) if record.version <= VERSION => self.has(&record.image).unwrap_or(true),
+            // Else it is what an older version has left half written, or a power cut of any.
+            _ => serde_json::from_slice::<OfAnyVersion>(&bytes).is_ok_and(|record| record.version > VERSION),
+        }
+    }
+
+    /// Removes what is left of downloads on which nothing has come for as long as `grace`; those that go on stay.
+    ///
+    /// What can't be removed is left for the next time.
+    pub fn collect_downloads(&self, grace: Duration, now: SystemTime) {
+        let tmp = self.tmp_dir();
+        staging::sweep(&tmp, |name| {
+            name.starts_with(DOWNLOAD_PREFIX) && is_older(&tmp.join(name), grace, now)
+        });
     }
 
     /// Takes the place where an URL is downloaded to, with what an earlier process has left there.
@@ -136,7 +188,7 @@ impl Store {
         loop {
             match std::fs::DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(SysError::new("creating", &path, error)),
             }
             match Lock::try_on(&path, Sharing::Exclusive) {
@@ -152,7 +204,7 @@ impl Store {
                 // Removed by who had it.
                 Ok(Some(_)) => continue,
                 Ok(None) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             }
             if let Some(notice) = notice.take() {
@@ -253,7 +305,7 @@ impl DownloadPlace {
         for path in [self.body(), self.meta()] {
             match std::fs::remove_file(&path) {
                 Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(SysError::new("removing", path, error)),
             }
         }
@@ -289,7 +341,12 @@ fn check_owner(path: &Path, user: u32) -> Result<(), SysError> {
 
 /// Tells whether what is left of a download is too old to be of use.
 pub(super) fn is_stale(path: &Path) -> bool {
+    is_older(path, STALE, SystemTime::now())
+}
+
+/// Tells whether nothing has come of a download for as long as `age`; what lies in the future came just now.
+fn is_older(path: &Path, age: Duration, now: SystemTime) -> bool {
     let changed = std::fs::symlink_metadata(path.join("body")).or_else(|_| std::fs::symlink_metadata(path));
     let changed = changed.and_then(|found| found.modified());
-    changed.is_ok_and(|changed| SystemTime::now().duration_since(changed).is_ok_and(|age| age > STALE))
+    changed.is_ok_and(|changed| now.duration_since(changed).unwrap_or_default() >= age)
 }

@@ -374,3 +374,36 @@ fn keys_come_by_https_from_a_page_or_an_url() {
          trust: hint: if the image is not published by its name, give its URL, or a file\n",
     );
 }
+
+#[test]
+fn what_a_killed_trust_has_left_goes_with_the_next_key() {
+    let key = TestKey::new("one");
+    let world = world(&key);
+    let dir = world.path().join("loc/trustedkeys/prefix.d/example.com");
+    let file = dir.join(key.fingerprint());
+    let trust = || {
+        let line = format!("{TRUST} --prefix=example.com --skip-fingerprint-review key.asc");
+        world.run(&line).expect_code(0);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        assert_eq!(file.symlink_metadata().unwrap().permissions().mode() & 0o7777, 0o644);
+    };
+    trust();
+    let stored = fs::read_to_string(&file).unwrap();
+    fs::write(dir.join(".tmp-0123"), "half a k").unwrap();
+    let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap());
+    trust();
+    // It was as it should be.
+    assert_eq!(std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap()), inode);
+    // An older copy, a mask and a wrong mode give way.
+    for text in ["older", ""] {
+        fs::write(&file, text).unwrap();
+        trust();
+        assert_eq!(fs::read_to_string(&file).unwrap(), stored);
+    }
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &file).unwrap();
+    trust();
+    assert_eq!(fs::read_to_string(&file).unwrap(), stored);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    trust();
+}

@@ -12,16 +12,21 @@
 //! `a.b/cd`. Only the local level is written.
 
 use std::fmt;
+use std::fs::Metadata;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::image_key::ImageKeyError;
 use super::key::{KeyError, PublicKey};
 use crate::appc::name::AcIdentifier;
+use crate::os::lock::{Lock, Sharing};
 use crate::os::{Hint, SysError, atomic, file};
 
 const DIRECTORY: &str = "trustedkeys";
 const ROOT: &str = "root.d";
 const PREFIX: &str = "prefix.d";
+/// Of the files.
+const MODE: u32 = 0o644;
 /// The ending of the file that lets a key's own signatures be SHA-1.
 const ALLOW_SHA1: &str = ".allow-sha1";
 const ALLOW_SHA1_TEXT: &[u8] =
@@ -174,6 +179,9 @@ impl Keystore {
     ///
     /// # Errors
     /// When a directory or file can't be written.
+    ///
+    /// # Locking
+    /// The directory of the scope, exclusive; waits for others who store a key there.
     pub fn add(
         &self,
         scope: &Scope,
@@ -184,14 +192,48 @@ impl Keystore {
             Scope::Root => self.local.join(ROOT),
             Scope::Prefix(prefix) => self.local.join(PREFIX).join(prefix.as_str()),
         };
-        atomic::make_dirs(&dir, 0o755).map_err(KeystoreError::Write)?;
         let path = dir.join(key.fingerprint());
-        // First the key: a mark without its key means nothing.
-        atomic::write(&path, &key.to_armored(), 0o644).map_err(KeystoreError::Write)?;
-        if self_signatures == SelfSignatures::Sha1Allowed {
-            atomic::write(&marker(&path), ALLOW_SHA1_TEXT, 0o644).map_err(KeystoreError::Write)?;
+        let add = || {
+            atomic::make_dirs(&dir, 0o755)?;
+            let notice = || log::info!("waiting for another rkt that adds a key to {}", dir.display());
+            let _lock = Lock::wait_on(&dir, Sharing::Exclusive, notice)?;
+            sweep(&dir)?;
+            // First the key: a mark without its key means nothing.
+            store_file(&path, &key.to_armored())?;
+            match self_signatures {
+                SelfSignatures::Strong => Ok(()),
+                SelfSignatures::Sha1Allowed => store_file(&marker(&path), ALLOW_SHA1_TEXT),
+            }
+        };
+        add().map(|()| path.clone()).map_err(KeystoreError::Write)
+    }
+}
+
+/// Removes what a killed process has left, under the lock of the directory.
+fn sweep(dir: &Path) -> Result<(), SysError> {
+    let refused = SysError::on("reading", dir);
+    let entries = std::fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(refused)?;
+    let left = |entry: &std::fs::DirEntry| {
+        entry.file_name().as_encoded_bytes().starts_with(atomic::TEMPORARY_PREFIX.as_bytes())
+    };
+    entries
+        .iter()
+        .filter(|entry| left(entry))
+        .map(std::fs::DirEntry::path)
+        .try_for_each(|path| std::fs::remove_file(&path).map_err(SysError::on("removing", &path)))
+}
+
+/// Writes a file of the key store. Nobody sweeps that but who adds a key to the same directory, so that a new file gets its
+/// name only when it is whole, and one that is as it should be is left alone.
+fn store_file(path: &Path, bytes: &[u8]) -> Result<(), SysError> {
+    let dir = path.parent().unwrap_or(path);
+    let is_so = |found: &Metadata| found.is_file() && found.permissions().mode() & 0o7777 == MODE;
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => atomic::save(path, bytes, MODE),
+        Ok(found) if is_so(&found) && file::read(path).is_ok_and(|there| there == bytes) => {
+            atomic::sync_dir(dir)
         }
-        Ok(path)
+        _ => atomic::write(path, bytes, MODE),
     }
 }
 

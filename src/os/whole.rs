@@ -1,7 +1,8 @@
 //! A large file that a user named: there whole or not at all.
 //!
 //! It has no name until it is complete, or a temporary one beside its own where the file system can't do that; so a kill
-//! leaves nothing in the user's directory.
+//! leaves nothing in the user's directory. Only where it takes the place of another file does it lie beside that, complete,
+//! for the moment between two system calls: no call replaces a file by one that has no name.
 
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind};
@@ -114,11 +115,14 @@ impl WholeFile {
         let path = &self.path;
         let temporary = match (&self.temporary, self.existing) {
             (None, Existing::Keep) => return Ok(link(&self.file, path)?),
-            (None, Existing::Replace) => {
-                let temporary = temporary_beside(path);
-                link(&self.file, &temporary)?;
-                self.temporary.insert(temporary)
-            }
+            (None, Existing::Replace) => match link(&self.file, path) {
+                Err(Errno::EXIST) => {
+                    let temporary = temporary_beside(path);
+                    link(&self.file, &temporary)?;
+                    self.temporary.insert(temporary)
+                }
+                linked => return Ok(linked?),
+            },
             (Some(temporary), _) => temporary,
         };
         match self.existing {

@@ -60,15 +60,12 @@ pub fn parse(page: &[u8]) -> Vec<Meta> {
     // The text of a title or a script holds no tags.
     emitter.naively_switch_states(true);
     let mut metas = Vec::new();
-    // Elements whose content is not part of the head.
-    let mut inert: usize = 0;
     // An element whose text is its own.
     let mut has_text = false;
     for token in Tokenizer::new_with_emitter(page.as_ref(), emitter).flatten() {
         match token {
             Token::StartTag(tag) => match &tag.name[..] {
-                b"template" | b"noscript" if !tag.self_closing => inert += 1,
-                b"meta" if inert == 0 => {
+                b"meta" => {
                     let attribute = |name: &[u8]| {
                         tag.attributes
                             .iter()
@@ -77,20 +74,21 @@ pub fn parse(page: &[u8]) -> Vec<Meta> {
                     };
                     metas.extend(meta(attribute(b"name"), attribute(b"content")));
                 }
-                b"title" | b"style" | b"script" => has_text = !tag.self_closing,
-                b"html" | b"head" | b"base" | b"link" | b"meta" => {}
-                // Anything else begins the body (HTML, 13.2.6.4.4).
-                _ if inert == 0 => break,
-                _ => {}
+                // A slash at the end of a tag means nothing in HTML: what comes next is text all the same.
+                b"title" | b"style" | b"script" | b"noscript" => has_text = true,
+                b"html" | b"head" | b"base" | b"link" => {}
+                // Anything else begins the body (HTML, 13.2.6.4.4), but for a template, which is not part of the head and
+                // may hold elements in which text is read in other ways (SVG, tables): where it ends can't be told from
+                // the tags alone.
+                _ => break,
             },
             Token::EndTag(tag) => match &tag.name[..] {
-                b"head" | b"body" | b"html" => break,
-                b"template" | b"noscript" => inert = inert.saturating_sub(1),
-                b"title" | b"style" | b"script" => has_text = false,
+                b"head" | b"body" | b"html" | b"br" => break,
+                b"title" | b"style" | b"script" | b"noscript" => has_text = false,
                 _ => {}
             },
             // Text begins the body, too.
-            Token::String(text) if inert == 0 && !has_text && !text.trim_ascii().is_empty() => break,
+            Token::String(text) if !has_text && !text.trim_ascii().is_empty() => break,
             _ => {}
         }
     }
@@ -172,6 +170,9 @@ mod tests {
             (format!("<noscript>{TAG}</noscript>{TAG}"), vec![FOUND]),
             (format!("<template>{TAG}</template>"), vec![]),
             (format!("<textarea>{TAG}"), vec![]),
+            (format!("{TAG}<template></template>{TAG}"), vec![FOUND]),
+            (format!("<noscript/>{TAG}</noscript>{TAG}"), vec![FOUND]),
+            (format!("<title/> {TAG}</title>{TAG}"), vec![FOUND]),
             (format!("<meta name=\"x\" content=\"{}\">", TAG.replace('"', "'")), vec![]),
             ("<meta name=ac-discovery content=a.b>".to_owned(), vec![]),
             ("<meta name=ac-discovery>".to_owned(), vec![]),
@@ -182,6 +183,21 @@ mod tests {
             (format!("{}{TAG}", " ".repeat(PAGE_LIMIT)), vec![]),
         ] {
             assert_eq!(images(&page), expected, "{page:.200}");
+        }
+    }
+
+    /// Found by generated pages: a browser has each of these tags in the body, in a template or in a text.
+    #[test]
+    fn b12_no_end_of_a_tag_leads_back_into_the_head() {
+        for page in [
+            format!("</br>{TAG}"),
+            format!("<template/>{TAG}"),
+            format!("<template></noscript>{TAG}"),
+            format!("<noscript/>{TAG}"),
+            format!("<template><noframes></template>{TAG}</noframes>"),
+            format!("<template><svg><style><!--</style></template>{TAG}-->"),
+        ] {
+            assert_eq!(images(&page), [""; 0], "{page}");
         }
     }
 

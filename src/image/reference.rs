@@ -1,5 +1,6 @@
 //! What a user may call an image by (spec images.md 2.2): a pure grammar, with one question to the file system.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -96,7 +97,7 @@ pub struct NameReference {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     /// It has a scheme, and what follows does not fit.
-    #[error("invalid image string \"{0}\"")]
+    #[error("invalid image string {0:?}")]
     Invalid(String),
     /// The colon is not where it may be.
     #[error("malformed app string - colon may appear only right after the app name")]
@@ -108,7 +109,7 @@ pub enum ReferenceError {
     #[error(transparent)]
     Docker(#[from] DockerReferenceError),
     /// It names no image in files.
-    #[error("invalid image string \"{text}\": expected {}", .format.syntax())]
+    #[error("invalid image string {text:?}: expected {}", .format.syntax())]
     Local {
         /// The text.
         text: String,
@@ -116,15 +117,23 @@ pub enum ReferenceError {
         format: LocalFormat,
     },
     /// A label is no pair.
-    #[error("malformed app string - \"{0}\" is not of the form LABEL=VALUE")]
+    #[error("malformed app string - {0:?} is not of the form LABEL=VALUE")]
     NoPair(String),
     /// A label is there twice.
-    #[error("label {label} with multiple values [{}]", .values.iter().map(|v| format!("\"{v}\"")).collect::<Vec<_>>().join(" "))]
+    #[error("label {label} with multiple values [{}]", .values.iter().map(|v| format!("{v:?}")).collect::<Vec<_>>().join(" "))]
     LabelTwice {
         /// Which.
         label: String,
         /// Its values.
         values: Vec<String>,
+    },
+    /// A label has a value that can't be shown.
+    #[error("malformed app string - the value {value:?} of the label {label} has a control character in it")]
+    Control {
+        /// Which.
+        label: AcIdentifier,
+        /// Its value.
+        value: String,
     },
     /// The name, or that of a label, breaks the rules.
     #[error(transparent)]
@@ -152,6 +161,7 @@ impl Hint for ReferenceError {
             | Self::ColonInLabels
             | Self::Colons
             | Self::NoPair(_)
+            | Self::Control { .. }
             | Self::LabelTwice { .. } => None,
         }
     }
@@ -210,7 +220,7 @@ impl Reference {
             "http" | "https" => {
                 let (before_query, _) = rest.split_once(['?', '#']).unwrap_or((rest, ""));
                 let (host, path) = before_query.split_once('/')?;
-                let fits = !host.is_empty() && path.ends_with(".aci");
+                let fits = !host.is_empty() && path.ends_with(".aci") && !text.chars().any(char::is_control);
                 fits.then(|| Self::Url(text.to_owned()))
             }
             _ => None,
@@ -222,7 +232,13 @@ impl Reference {
         let (kind, rest) = text.split_once(':')?;
         let rest = rest.strip_prefix("v=0:")?;
         match kind {
-            "appc" => Some(canonical_name(rest).map(Self::Name)),
+            "appc" => match canonical_name(rest) {
+                // What is printed must lead to the same image again; this form could say what no other can.
+                Ok(name) => Self::parse(&name.to_string(), Path::new("/"), |_| false)
+                    .is_ok_and(|again| matches!(&again, Self::Name(again) if again.is_same(&name)))
+                    .then_some(Ok(Self::Name(name))),
+                Err(error) => Some(Err(error)),
+            },
             "aci-archive" => Self::url(&percent_decoded(rest)?).map(Ok),
             "docker" => Some(rest.parse().map(Self::Docker).map_err(ReferenceError::from)),
             _ => None,
@@ -291,9 +307,19 @@ impl NameReference {
                 let values = vec![earlier.to_owned(), value.to_owned()];
                 return Err(ReferenceError::LabelTwice { label: label.to_owned(), values });
             }
-            labels.push(Label::new(label.parse()?, value));
+            let label = label.parse()?;
+            if value.chars().any(char::is_control) {
+                return Err(ReferenceError::Control { label, value: value.to_owned() });
+            }
+            labels.push(Label::new(label, value));
         }
         Ok(Self { name: name.parse()?, labels })
+    }
+
+    /// Tells whether both have the same name and labels, in any order.
+    fn is_same(&self, other: &Self) -> bool {
+        let sorted = |reference: &Self| reference.labels.iter().cloned().collect::<BTreeSet<_>>();
+        self.name == other.name && sorted(self) == sorted(other)
     }
 
     /// Adds the host's `os` and `arch` where the user did not say them, as for images that are to run (spec images.md
@@ -317,10 +343,12 @@ impl NameReference {
 impl fmt::Display for NameReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.name)?;
-        for label in &self.labels {
-            if label.name == *"version" && !label.value.contains([',', ':']) {
-                write!(f, ":{}", label.value)?;
-            }
+        // Behind the name of a scheme, a colon would begin something else; as would the slashes of an URL behind a colon.
+        let has_colon = |label: &Label| !is_scheme(self.name.as_str()) && !label.value.starts_with("//");
+        let version = |label: &&Label| label.name == *"version" && !label.value.contains([',', ':']);
+        for label in self.labels.iter().filter(version) {
+            let separator = if has_colon(label) { ":" } else { ",version=" };
+            write!(f, "{separator}{}", label.value)?;
         }
         for label in self.labels.iter().filter(|label| label.name != *"version") {
             write!(f, ",{}={}", label.name, label.value)?;
@@ -348,6 +376,11 @@ impl std::str::FromStr for StoredReference {
             NameReference::parse(text).map(Self::Name)
         }
     }
+}
+
+/// Tells whether a reference that begins with `name:` is none by name.
+fn is_scheme(name: &str) -> bool {
+    matches!(name, "cimd" | "docker") || LocalFormat::SCHEMES.iter().any(|(scheme, _)| *scheme == name)
 }
 
 fn canonical_name(text: &str) -> Result<NameReference, ReferenceError> {
@@ -485,11 +518,51 @@ mod tests {
             ("a:1,version=2", r#"label version with multiple values ["1" "2"]"#),
             ("a,name=b", r#"label name with multiple values ["a" "b"]"#),
             ("sha512-0", "image ID too short"),
+            ("oci:a\n", r#"invalid image string "oci:a\n": expected oci:DIR[:TAG]"#),
+            ("https://h/\u{1b}[2J.aci", r#"invalid image string "https://h/\u{1b}[2J.aci""#),
+            ("a,b\r", r#"malformed app string - "b\r" is not of the form LABEL=VALUE"#),
+            (
+                "a:1\n,version=\t",
+                r#"malformed app string - the value "1\n" of the label version has a control character in it"#,
+            ),
+            ("a,b=1,b=\u{7f}", r#"label b with multiple values ["1" "\u{7f}"]"#),
+            (
+                "cimd:appc:v=0:a?b=%0a",
+                r#"malformed app string - the value "\n" of the label b has a control character in it"#,
+            ),
         ] {
             assert_eq!(parse(text), Err(expected.to_owned()), "{text}");
         }
         for text in ["", "Upper", "a,Bad=1", "-"] {
             assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    /// Found by generated references: what these were printed as was none, or another.
+    #[test]
+    fn the_form_of_old_metadata_says_no_more_than_the_others() {
+        for rest in
+            ["a?b=%2C%3A", "a?version=1%3A2", "a?b=1,c=2", "sha512-a", "sha512-a?b=", "a.aci", "a?b=./"]
+        {
+            let text = format!("cimd:appc:v=0:{rest}");
+            assert_eq!(parse(&text), Err(format!("invalid image string {text:?}")));
+        }
+    }
+
+    #[test]
+    fn a_name_is_printed_as_what_is_read_as_the_same_name() {
+        for (text, shown) in [
+            ("a:1,os=linux", "a:1,os=linux"),
+            ("a,os=linux,version=1", "a:1,os=linux"),
+            ("a,version=//1", "a,version=//1"),
+            ("docker,version=1", "docker,version=1"),
+            ("oci,version=1,os=linux", "oci,version=1,os=linux"),
+            ("cimd,version=1", "cimd,version=1"),
+            ("a:", "a:"),
+        ] {
+            let reference = parse(text).unwrap();
+            assert_eq!(reference.to_string(), shown);
+            assert_eq!(parse(shown).map(|again| again.to_string()).as_deref(), Ok(shown));
         }
     }
 

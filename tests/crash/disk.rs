@@ -1,7 +1,7 @@
 //! Where the data directory lies: put back before each point, and cut off from its power at some.
 //!
 //! For a kill, what matters is what the kernel has been told: a tmpfs is enough, and quick. For a power cut it is what
-//! has reached the disk: an ext4 file system in a file, which FS_IOC_SHUTDOWN stops without writing anything more.
+//! has reached the disk: an ext4 file system in a file, which FS_IOC_SHUTDOWN stops.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -26,7 +26,29 @@ pub(crate) enum Medium {
     Disk,
 }
 
-/// The data directory, with what it is put back to.
+/// What a power cut takes away: one of the modes of FS_IOC_SHUTDOWN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// What was not synced: nothing more is written (EXT4_GOING_FLAGS_NOLOGFLUSH).
+    Unsynced,
+    /// The bytes of files that were not synced, but not their names: the log is written (EXT4_GOING_FLAGS_LOGFLUSH).
+    Bytes,
+    /// Nothing: all is written (EXT4_GOING_FLAGS_DEFAULT).
+    Nothing,
+}
+
+impl Loss {
+    /// As the kernel knows it.
+    fn mode(self) -> u32 {
+        match self {
+            Self::Unsynced => 2,
+            Self::Bytes => 1,
+            Self::Nothing => 0,
+        }
+    }
+}
+
+/// The data directory and the configuration, with what they are put back to.
 #[derive(Debug)]
 pub(crate) struct Disk {
     medium: Medium,
@@ -40,7 +62,13 @@ impl Disk {
         Self::top().join("data")
     }
 
-    fn top() -> PathBuf {
+    /// The local configuration, in which the keys are.
+    pub(crate) fn config() -> PathBuf {
+        Self::top().join("config")
+    }
+
+    /// The directory of both.
+    pub(crate) fn top() -> PathBuf {
         Path::new(HOME).join("disk")
     }
 
@@ -67,7 +95,7 @@ impl Disk {
         must(Command::new("rm").arg("-rf").arg(Self::template()));
         let before = journal_links();
         match medium {
-            Medium::Memory => {}
+            Medium::Memory => renew(&Self::top()),
             Medium::Disk => {
                 let image = File::create(Self::template()).expect("a new file");
                 image.set_len(64 << 20).expect("a sparse file");
@@ -80,7 +108,7 @@ impl Disk {
         fs::create_dir(Self::data()).expect("a new directory");
         let made = fill();
         match medium {
-            Medium::Memory => must(Command::new("cp").arg("-a").arg(Self::data()).arg(Self::template())),
+            Medium::Memory => must(Command::new("cp").arg("-a").arg(Self::top()).arg(Self::template())),
             Medium::Disk => disk.unmount(),
         }
         disk.links = journal_links().into_iter().filter(|link| !before.contains(link)).collect();
@@ -92,7 +120,9 @@ impl Disk {
     pub(crate) fn restore(&self) {
         self.clear();
         match self.medium {
-            Medium::Memory => must(Command::new("cp").arg("-a").arg(Self::template()).arg(Self::data())),
+            Medium::Memory => {
+                must(Command::new("cp").arg("-a").arg("-T").arg(Self::template()).arg(Self::top()));
+            }
             Medium::Disk => {
                 let image = self.image();
                 must(Command::new("cp").arg("--sparse=always").arg(Self::template()).arg(&image));
@@ -107,7 +137,7 @@ impl Disk {
     /// Takes the data directory away, and what the last point left.
     pub(crate) fn clear(&self) {
         match self.medium {
-            Medium::Memory => must(Command::new("rm").arg("-rf").arg(Self::data())),
+            Medium::Memory => renew(&Self::top()),
             Medium::Disk if is_mounted(&Self::top()) => self.unmount(),
             Medium::Disk => {}
         }
@@ -117,14 +147,13 @@ impl Disk {
         }
     }
 
-    /// Stops the file system: what is not on the disk is lost.
-    pub(crate) fn cut_power(&self) {
-        const WITHOUT_WRITING_THE_LOG: u32 = 2;
+    /// Stops the file system.
+    pub(crate) fn cut_power(&self, loss: Loss) {
         /// `_IOR('X', 125, __u32)`, ext4's and xfs's FS_IOC_SHUTDOWN.
         const FS_IOC_SHUTDOWN: libc::Ioctl = 0x8004_587d;
         assert_eq!(self.medium, Medium::Disk, "memory has no power to be cut");
         let top = File::open(Self::top()).expect("the mounted file system");
-        let how = WITHOUT_WRITING_THE_LOG;
+        let how = loss.mode();
         #[allow(unsafe_code, reason = "this ioctl has no safe wrapper")]
         // SAFETY: the request reads one u32, which outlives the call.
         let done = unsafe { libc::ioctl(top.as_raw_fd(), FS_IOC_SHUTDOWN, &raw const how) };
@@ -157,6 +186,12 @@ impl Disk {
         }
         must(&mut unmount);
     }
+}
+
+/// Makes a directory empty.
+fn renew(dir: &Path) {
+    must(Command::new("rm").arg("-rf").arg(dir));
+    fs::create_dir(dir).expect("a new directory");
 }
 
 fn is_mounted(point: &Path) -> bool {

@@ -5,7 +5,8 @@
 //!
 //! * killed (`kill`),
 //! * refused the call with ENOSPC or EIO (`refuse`),
-//! * cut off from its power, with all that was not synced lost (`cut`; no pods run then: the machine would be gone).
+//! * cut off from its power, three times: with all lost that was not synced (`cut-2`, as FS_IOC_SHUTDOWN numbers it), with
+//!   the bytes lost but not the names (`cut-1`), with nothing lost (`cut-0`). No pods run then: the machine would be gone.
 //!
 //! After that the oracle asks rkt, systemd and the kernel. The self-check comes first: programs that write in the wrong
 //! order, sync nothing, or leave a mount behind must be found out, or the loop proves nothing.
@@ -16,9 +17,10 @@ mod calls;
 mod disk;
 mod host;
 mod oracle;
-#[path = "../support/tar.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with other tests, of which none uses all of it")]
-mod tar;
+mod site;
+#[path = "../support/mod.rs"]
+#[allow(unused_imports, reason = "commands are run here under ptrace(2), or by the oracle")]
+mod support;
 mod trace;
 mod verb;
 mod wrong;
@@ -31,38 +33,52 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
-use disk::{Disk, HOME, Medium};
+use disk::{Disk, HOME, Loss, Medium};
 use host::HostState;
 use oracle::{Oracle, Outcome};
 use trace::{Blow, Span, Traced};
-use verb::{Effect, VERBS, Verb};
+use verb::{Effect, Start, VERBS, Verb};
 
-const USAGE: &str = "usage: crash HELLO [--every N] [--from N] [--only kill|refuse|cut] [VERB…]
-HELLO is a static program that says `Hello, world!`; --every N tries each N-th call only.";
+const USAGE: &str =
+    "usage: crash HELLO [--from N] [--only kill|refuse|cut|cut-2|cut-1|cut-0] [--every N] [VERB…] …
+HELLO is a static program that says `Hello, world!`; --every N tries each N-th call only of the verbs that follow it.";
 
 /// How the calls of a verb are disturbed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Kill,
     Refuse,
-    Cut,
+    Cut(Loss),
 }
 
 impl Mode {
-    const ALL: [Self; 3] = [Self::Kill, Self::Refuse, Self::Cut];
+    const ALL: [Self; 5] = [
+        Self::Kill,
+        Self::Refuse,
+        Self::Cut(Loss::Unsynced),
+        Self::Cut(Loss::Bytes),
+        Self::Cut(Loss::Nothing),
+    ];
 
     fn word(self) -> &'static str {
         match self {
             Self::Kill => "kill",
             Self::Refuse => "refuse",
-            Self::Cut => "cut",
+            Self::Cut(Loss::Unsynced) => "cut-2",
+            Self::Cut(Loss::Bytes) => "cut-1",
+            Self::Cut(Loss::Nothing) => "cut-0",
         }
+    }
+
+    /// Whether `word` asks for it.
+    fn is_meant_by(self, word: &str) -> bool {
+        word == self.word() || (word == "cut" && matches!(self, Self::Cut(_)))
     }
 
     fn medium(self) -> Medium {
         match self {
             Self::Kill | Self::Refuse => Medium::Memory,
-            Self::Cut => Medium::Disk,
+            Self::Cut(_) => Medium::Disk,
         }
     }
 
@@ -73,7 +89,7 @@ impl Mode {
             Self::Kill => true,
             // What systemd-nspawn does with an error is its own business.
             Self::Refuse => verb.span == Span::UntilExec,
-            Self::Cut => !runs,
+            Self::Cut(_) => !runs,
         }
     }
 }
@@ -81,10 +97,10 @@ impl Mode {
 /// What the command line asks for.
 struct Wanted {
     hello: PathBuf,
-    every: usize,
     from: usize,
     modes: Vec<Mode>,
-    verbs: Vec<&'static Verb>,
+    /// Which, and each how manieth call of it.
+    verbs: Vec<(&'static Verb, usize)>,
 }
 
 fn main() -> ExitCode {
@@ -101,15 +117,13 @@ fn main() -> ExitCode {
     };
     Disk::enter();
     verb::write_images(&wanted.hello);
-    // The first pod of a host makes machine.slice, which stays.
-    let (disk, _) = Disk::with_template(Medium::Memory, || verb::fill(verb::Start::InUse));
-    drop(disk);
-    let host = HostState::now();
-    let (mut good, mut failed) = wrong::self_check(&host, &wanted.modes);
-    println!("{:<14} {:<7} {:>6} {:>5} {:>8}", "verb", "mode", "points", "bad", "seconds");
-    for verb in &wanted.verbs {
+    site::open();
+    let mut bench = Bench::new();
+    let (mut good, mut failed) = wrong::self_check(&mut bench, &wanted.modes);
+    println!("{:<19} {:<7} {:>6} {:>5} {:>8}", "verb", "mode", "points", "bad", "seconds");
+    for (verb, every) in &wanted.verbs {
         for mode in wanted.modes.iter().filter(|mode| mode.fits(verb)) {
-            match report(verb, *mode, &wanted, &host) {
+            match report(&mut bench, verb, *mode, (wanted.from, *every)) {
                 0 => good += 1,
                 _ => failed += 1,
             }
@@ -124,37 +138,72 @@ fn main() -> ExitCode {
 
 fn wanted(args: &[String]) -> Option<Wanted> {
     let mut args = args.iter();
-    let mut wanted = Wanted {
-        hello: args.next()?.into(),
-        every: 1,
-        from: 1,
-        modes: Mode::ALL.to_vec(),
-        verbs: Vec::new(),
-    };
+    let mut wanted =
+        Wanted { hello: args.next()?.into(), from: 1, modes: Mode::ALL.to_vec(), verbs: Vec::new() };
+    let mut every = 1;
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--every" => wanted.every = args.next()?.parse().ok().filter(|every| *every > 0)?,
+            "--every" => every = args.next()?.parse().ok().filter(|every| *every > 0)?,
             "--from" => wanted.from = args.next()?.parse().ok().filter(|from| *from > 0)?,
             "--only" => {
                 let word = args.next()?;
-                wanted.modes = vec![Mode::ALL.into_iter().find(|mode| mode.word() == word)?];
+                wanted.modes.retain(|mode| mode.is_meant_by(word));
+                if wanted.modes.is_empty() {
+                    return None;
+                }
             }
-            name => wanted.verbs.push(VERBS.iter().find(|verb| verb.name == name)?),
+            name => wanted.verbs.push((VERBS.iter().find(|verb| verb.name == name)?, every)),
         }
     }
     if wanted.verbs.is_empty() {
-        wanted.verbs = VERBS.iter().collect();
+        wanted.verbs = VERBS.iter().map(|verb| (verb, every)).collect();
     }
     Some(wanted)
 }
 
+/// Where verbs are tried: the host as it was, and the data directory that the last one met.
+pub(crate) struct Bench {
+    host: HostState,
+    template: Template,
+}
+
+/// A data directory, with what it is put back to.
+struct Template {
+    medium: Medium,
+    start: Start,
+    disk: Disk,
+    objects: verb::Objects,
+}
+
+impl Template {
+    fn new(medium: Medium, start: Start) -> Self {
+        let (disk, objects) = Disk::with_template(medium, || verb::fill(start));
+        Self { medium, start, disk, objects }
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        // The first pod of a host makes machine.slice, which stays.
+        let template = Template::new(Medium::Memory, Start::InUse);
+        Self { host: HostState::now(), template }
+    }
+
+    /// Makes the data directory that a verb meets, unless it is that of the last one.
+    fn set_up(&mut self, medium: Medium, start: Start) {
+        if (self.template.medium, self.template.start) != (medium, start) {
+            self.template = Template::new(medium, start);
+        }
+    }
+}
+
 /// Tries all points of a verb and tells of them; returns how many were bad.
-fn report(verb: &Verb, mode: Mode, wanted: &Wanted, host: &HostState) -> usize {
+fn report(bench: &mut Bench, verb: &Verb, mode: Mode, which: (usize, usize)) -> usize {
     let begin = Instant::now();
-    let tried = try_all(verb, mode, wanted.from, wanted.every, host);
+    let tried = try_all(bench, verb, mode, which);
     let seconds = begin.elapsed().as_secs_f64();
     println!(
-        "{:<14} {:<7} {:>6} {:>5} {seconds:>8.1}",
+        "{:<19} {:<7} {:>6} {:>5} {seconds:>8.1}",
         verb.name,
         mode.word(),
         tried.points,
@@ -202,12 +251,13 @@ pub(crate) struct BadPoint {
 }
 
 /// Tries the points `from`, `from + every`, … of a verb.
-fn try_all(verb: &Verb, mode: Mode, from: usize, every: usize, host: &HostState) -> Tried {
-    let (disk, objects) = Disk::with_template(mode.medium(), || verb::fill(verb.start));
+fn try_all(bench: &mut Bench, verb: &Verb, mode: Mode, (from, every): (usize, usize)) -> Tried {
+    bench.set_up(mode.medium(), verb.start);
+    let Template { disk, objects, .. } = &bench.template;
     disk.restore();
-    let mut oracle = Oracle::new(verb, &objects, host);
-    let (undisturbed, outcome) = attempt(verb, &objects, &disk, None);
-    oracle.learn_trees();
+    let mut oracle = Oracle::new(verb, objects, &bench.host);
+    let (undisturbed, outcome) = attempt(verb, objects, disk, None);
+    oracle.learn();
     let calls = undisturbed.calls;
     let mut tried = Tried { points: 1, bad: Vec::new() };
     let mut judge = |at: String, outcome: &Outcome| {
@@ -220,16 +270,16 @@ fn try_all(verb: &Verb, mode: Mode, from: usize, every: usize, host: &HostState)
     for number in (from..=calls.len()).step_by(every) {
         for blow in blows(mode, &calls[number - 1]) {
             disk.restore();
-            let (traced, outcome) = attempt(verb, &objects, &disk, Some((number, blow)));
+            let (traced, outcome) = attempt(verb, objects, disk, Some((number, blow)));
             // Threads may come in another order than last time.
             let call = traced.calls.get(number - 1).unwrap_or(&calls[number - 1]);
             tried.points += 1;
             judge(format!("call {number} of {}, {blow:?}: {call}", calls.len()), &outcome);
         }
     }
-    if mode == Mode::Cut {
+    if let Mode::Cut(loss) = mode {
         disk.restore();
-        let (_, outcome) = attempt(verb, &objects, &disk, Some((usize::MAX, Blow::PowerCut)));
+        let (_, outcome) = attempt(verb, objects, disk, Some((usize::MAX, Blow::PowerCut(loss))));
         tried.points += 1;
         judge("the end: the power was cut when the command had ended".to_owned(), &outcome);
     }
@@ -240,7 +290,7 @@ fn try_all(verb: &Verb, mode: Mode, from: usize, every: usize, host: &HostState)
 fn blows(mode: Mode, call: &calls::Call) -> Vec<Blow> {
     match mode {
         Mode::Kill => vec![Blow::Kill],
-        Mode::Cut => vec![Blow::PowerCut],
+        Mode::Cut(loss) => vec![Blow::PowerCut(loss)],
         Mode::Refuse if call.takes_space => vec![Blow::Refuse(Errno::NOSPC), Blow::Refuse(Errno::IO)],
         Mode::Refuse => vec![Blow::Refuse(Errno::IO)],
     }
@@ -258,15 +308,16 @@ fn attempt(
     command.stdout(File::create(said("stdout")).expect("a file"));
     command.stderr(File::create(said("stderr")).expect("a file"));
     let _gone = fs::remove_file(verb::uuid_file());
-    let mut is_cut = false;
-    let traced = trace::run(command, verb.span, blow, || {
-        disk.cut_power();
-        is_cut = true;
-    });
-    if let Some((_, Blow::PowerCut)) = blow {
-        if !is_cut {
-            disk.cut_power();
-        }
+    let mut loss = match blow {
+        Some((_, Blow::PowerCut(loss))) => Some(loss),
+        _ => None,
+    };
+    let is_cut = loss.is_some();
+    let mut cut = || loss.take().into_iter().for_each(|loss| disk.cut_power(loss));
+    let traced = trace::run(command, verb.span, blow, &mut cut);
+    if is_cut {
+        // If the command ended before that call.
+        cut();
         disk.restart();
     }
     let read = |name: &str| String::from_utf8_lossy(&fs::read(said(name)).expect("a file")).into_owned();

@@ -3,12 +3,13 @@
 //! * P1: exit status 0, or a printed ID or UUID, means that the object is there and whole.
 //! * P2: nothing half done is listed; the same command works when it is run again.
 //! * P3: `list`, `image list` and `status` exit with 0 and show what was healthy before.
-//! * P4: `gc --grace-period=0s` twice and `image gc` bring the host back to its first state.
+//! * P4: `gc --grace-period=0s` twice and `image gc` bring the host back to its first state; of keys, nothing is left but
+//!   those that are trusted.
 //!
 //! A command that died after its last rename and before it printed has done its work: what it made may be listed if it
 //! is whole. A pod whose preparation was killed is listed as `aborted prepare` (spec cli.md 1.2.4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -18,8 +19,9 @@ use serde_json::Value;
 
 use crate::disk::{Disk, HOME};
 use crate::host::{HostState, walk};
+use crate::site;
 use crate::trace::{Blow, End};
-use crate::verb::{Effect, GREETING, Objects, Start, Verb, rkt, uuid_file};
+use crate::verb::{Effect, GREETING, Kept, Objects, Source, Start, Verb, export_file, rkt, uuid_file};
 
 /// The directories that a data directory consists of.
 const FIXED: &[&str] = &[
@@ -28,6 +30,7 @@ const FIXED: &[&str] = &[
     "cas/tmp",
     "cas/layer",
     "cas/tree",
+    "cas/url",
     "filters",
     "filters/0000000000000000",
     "pods",
@@ -46,8 +49,16 @@ pub(crate) struct Oracle<'a> {
     host: &'a HostState,
     /// Files of healthy objects, by their directory.
     healthy: BTreeMap<String, String>,
+    /// Files of the trees that are damaged before, by their name.
+    damaged: BTreeMap<String, String>,
     /// Files of the trees that the verb makes, by their name.
     trees: BTreeMap<String, String>,
+    /// Layers that the verb brings, by their name.
+    layers: BTreeMap<String, String>,
+    /// A line for each file of the keys that are trusted before and after, and for each directory.
+    keys: BTreeSet<String>,
+    /// The line of the file that the verb exports to.
+    export: Option<String>,
 }
 
 /// How a command came to its end, and what it said.
@@ -69,7 +80,14 @@ impl Outcome {
     }
 
     fn was_killed(&self) -> bool {
-        matches!(self.blow, Some(Blow::Kill | Blow::PowerCut))
+        matches!(self.blow, Some(Blow::Kill | Blow::PowerCut(_)))
+    }
+
+    /// The images that it says it has removed.
+    fn removed(&self) -> impl Iterator<Item = &str> {
+        let whole = self.stdout.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        whole
+            .filter_map(|line| line.strip_prefix("successfully removed aci for image: \"")?.strip_suffix('"'))
     }
 
     /// The last whole line.
@@ -92,15 +110,29 @@ impl<'a> Oracle<'a> {
         let mut healthy = BTreeMap::new();
         if verb.start != Start::Nothing {
             for dir in healthy_dirs(verb.effect, objects) {
-                healthy.insert(dir.clone(), fingerprint(&Disk::data().join(dir)));
+                healthy.insert(dir.clone(), fingerprint(&Disk::top().join(dir)));
             }
         }
-        Self { verb, objects, host, healthy, trees: BTreeMap::new() }
+        let damaged = if verb.start == Start::Damaged { trees() } else { BTreeMap::new() };
+        Self {
+            verb,
+            objects,
+            host,
+            healthy,
+            damaged,
+            trees: BTreeMap::new(),
+            layers: BTreeMap::new(),
+            keys: keys(),
+            export: None,
+        }
     }
 
-    /// Takes the trees that are there after an undisturbed run for right.
-    pub(crate) fn learn_trees(&mut self) {
+    /// Takes what is there after an undisturbed run for right.
+    pub(crate) fn learn(&mut self) {
         self.trees = trees();
+        self.layers = layers();
+        self.keys.extend(keys());
+        self.export = exported();
     }
 
     /// Says which promises are broken. The data directory is used up by that.
@@ -110,20 +142,31 @@ impl<'a> Oracle<'a> {
         let pods = self.list(outcome, &mut bad);
         let images = self.image_list(&mut bad);
         self.healthy(&pods, &images, &mut bad);
-        for (name, found) in trees() {
-            if self.trees.get(&name).is_some_and(|right| *right != found) {
-                bad.push(format!(
-                    "P2: the tree {name} is not whole:\n{}",
-                    difference(&self.trees[&name], &found)
-                ));
+        for (name, found) in trees().into_iter().chain(layers()) {
+            let right = self.trees.get(&name).or(self.layers.get(&name));
+            let is_as_before = self.damaged.get(&name) == Some(&found);
+            if let Some(right) = right.filter(|right| **right != found && !is_as_before) {
+                bad.push(format!("P2: {name} is not whole:\n{}", difference(right, &found)));
             }
         }
+        self.half_done_files(&mut bad);
         self.extra_images(&images, &mut bad);
         self.extra_pods(outcome, &pods, &mut bad);
         self.promised(outcome, &pods, &images, &mut bad);
         self.again(&pods, &images, &mut bad);
         self.first_state(&mut bad);
         bad
+    }
+
+    /// Keys and exported files are there whole or not at all.
+    fn half_done_files(&self, bad: &mut Vec<String>) {
+        for line in keys().iter().filter(|line| !self.keys.contains(*line) && !line.contains(".tmp-")) {
+            bad.push(format!("P2: a key that is not whole: {line}"));
+        }
+        let exported = exported();
+        if exported.is_some() && exported != self.export {
+            bad.push(format!("P2: the exported file is not whole: {exported:?}"));
+        }
     }
 
     fn end(&self, outcome: &Outcome, bad: &mut Vec<String>) {
@@ -192,16 +235,18 @@ impl<'a> Oracle<'a> {
     fn healthy(&self, pods: &[Listed], images: &[String], bad: &mut Vec<String>) {
         for (dir, before) in &self.healthy {
             let name = dir.rsplit('/').next().unwrap_or_default();
-            let listed = match dir.split('/').nth(1) {
+            let listed = match dir.split('/').nth(2) {
                 Some("image") => images.iter().any(|image| image == name),
                 Some("prepared") => is_listed(pods, name, "prepared"),
                 Some("run") => is_listed(pods, name, "exited"),
-                _ => is_listed(pods, name, "exited garbage"),
+                Some("exited-garbage") => is_listed(pods, name, "exited garbage"),
+                // Layers and keys, which nothing lists.
+                _ => true,
             };
             if !listed {
                 bad.push(format!("P3: {dir} is not listed as before"));
             }
-            let now = fingerprint(&Disk::data().join(dir));
+            let now = fingerprint(&Disk::top().join(dir));
             if now != *before {
                 bad.push(format!("P1: {dir} is not as before:\n{}", difference(before, &now)));
             }
@@ -209,10 +254,22 @@ impl<'a> Oracle<'a> {
     }
 
     fn extra_images(&self, images: &[String], bad: &mut Vec<String>) {
-        for image in images {
-            if *image != self.objects.hello && *image != self.objects.other {
-                whole_image(image, "P2", bad);
-            }
+        let objects = self.objects;
+        let known = [&objects.hello, &objects.other, &objects.signed, &objects.layered];
+        for image in images.iter().filter(|image| !known.contains(image)) {
+            self.whole_image(image, "P2", bad);
+        }
+    }
+
+    /// An image is whole when `image verify` says so, and its bytes have the hash that its name says.
+    fn whole_image(&self, id: &str, promise: &str, bad: &mut Vec<String>) {
+        let output = end_of(&["image", "verify", id]);
+        if !output.status.success() {
+            bad.push(format!("{promise}: image {id} is not whole: {}", told(&output)));
+        }
+        // The ID of layers is the hash of their configuration, from which they are hashed on.
+        if self.verb.effect != Effect::Fetches(Source::Registry) {
+            whole_bytes(id, promise, bad);
         }
     }
 
@@ -244,13 +301,18 @@ impl<'a> Oracle<'a> {
 
     /// What the command said that it had done.
     fn promised(&self, outcome: &Outcome, pods: &[Listed], images: &[String], bad: &mut Vec<String>) {
-        let printed = outcome.printed();
+        let printed = outcome.printed().filter(|line| match self.verb.effect {
+            // It has more to say when it meets a key.
+            Effect::Fetches(_) => line.starts_with("sha512-"),
+            Effect::Trusts => line.starts_with("Added key "),
+            _ => true,
+        });
         let done = outcome.succeeded() || printed.is_some();
         let objects = self.objects;
         let pod_is_gone = |uuid: &str| !pods.iter().any(|pod| pod.uuid == uuid);
         match self.verb.effect {
-            Effect::Fetches if done => match printed {
-                Some(id) if images.iter().any(|image| image == id) => whole_image(id, "P1", bad),
+            Effect::Fetches(_) if done => match printed {
+                Some(id) if images.iter().any(|image| image == id) => self.whole_image(id, "P1", bad),
                 printed => bad.push(format!("P1: it said {printed:?}, and image list {images:?}")),
             },
             Effect::Prepares { .. } if done => match printed {
@@ -290,11 +352,33 @@ impl<'a> Oracle<'a> {
             {
                 bad.push(format!("P1: pods were collected, and list {pods:?}"));
             }
-            Effect::RemovesImage if done && images.contains(&objects.other) => {
-                bad.push("P1: the image was removed, and is listed".to_owned());
+            Effect::RemovesImage(_) if outcome.succeeded() && outcome.removed().next().is_none() => {
+                bad.push(format!("P1: it said {:?}", outcome.stdout));
             }
-            Effect::CollectsImages if outcome.succeeded() && !images.is_empty() => {
+            Effect::RemovesImage(_) | Effect::CollectsImages
+                if outcome.removed().any(|id| images.iter().any(|image| image == id)) =>
+            {
+                bad.push(format!("P1: it said {:?}, and image list {images:?}", outcome.stdout));
+            }
+            // What prepared pods stand on stays.
+            Effect::CollectsImages if outcome.succeeded() && images != [objects.hello.clone()] => {
                 bad.push(format!("P1: images were collected, and image list {images:?}"));
+            }
+            Effect::Trusts if done => {
+                if !self.keys.is_subset(&keys()) {
+                    bad.push("P1: the key is not there as it was added".to_owned());
+                }
+                // That it is read shows where it makes a signature good.
+                let output = end_of(&["fetch", site::NEW_PUBLISHERS]);
+                if !output.status.success() {
+                    bad.push(format!("P1: the key is not trusted: {}", told(&output)));
+                }
+            }
+            Effect::RepairsTree(_) if outcome.succeeded() && trees() != self.trees => {
+                bad.push("P1: it was repaired, and is not whole".to_owned());
+            }
+            Effect::ExportsPod if outcome.succeeded() && exported() != self.export => {
+                bad.push(format!("P1: it was exported, and is {:?}", exported()));
             }
             _ => {}
         }
@@ -304,7 +388,7 @@ impl<'a> Oracle<'a> {
         let objects = self.objects;
         let still = match self.verb.effect {
             Effect::RemovesPod => pods.iter().any(|pod| pod.uuid == objects.exited),
-            Effect::RemovesImage => images.contains(&objects.other),
+            Effect::RemovesImage(kept) => images.iter().any(|image| image == objects.image(kept)),
             Effect::RunsPrepared => is_listed(pods, &objects.prepared, "prepared"),
             _ => true,
         };
@@ -315,7 +399,8 @@ impl<'a> Oracle<'a> {
         let output = end_of(&args);
         let stdout = String::from_utf8_lossy(&output.stdout);
         let says = match self.verb.effect {
-            Effect::Fetches => "sha512-",
+            Effect::Fetches(_) => "sha512-",
+            Effect::Trusts => "Added key ",
             Effect::Runs { .. } | Effect::RunsPrepared => GREETING,
             Effect::RemovesPod => objects.exited.as_str(),
             _ => "",
@@ -323,14 +408,21 @@ impl<'a> Oracle<'a> {
         if !output.status.success() || !stdout.contains(says) {
             bad.push(format!("P2: the same command again: {}", told(&output)));
         }
-        for (name, right) in &self.trees {
-            let now = fingerprint(&Disk::data().join("cas/tree").join(name));
-            if now != *right {
+        let (trees, layers, keys) = (trees(), layers(), keys());
+        for (name, right) in self.trees.iter().chain(&self.layers) {
+            let now = trees.get(name).or(layers.get(name)).map_or("", String::as_str);
+            if now != right {
                 bad.push(format!(
-                    "P2: the tree {name} is not whole after the same command:\n{}",
-                    difference(right, &now)
+                    "P2: {name} is not whole after the same command:\n{}",
+                    difference(right, now)
                 ));
             }
+        }
+        for line in self.keys.iter().filter(|line| !keys.contains(*line)) {
+            bad.push(format!("P2: a key is not there after the same command: {line}"));
+        }
+        if self.verb.effect == Effect::ExportsPod && exported() != self.export {
+            bad.push("P2: the exported file is not whole after the same command".to_owned());
         }
     }
 
@@ -350,11 +442,21 @@ impl<'a> Oracle<'a> {
             }
         });
         walk(&Path::new(HOME).join("user"), true, &mut |path| {
-            if !path.ends_with(".aci") && Path::new(path) != uuid_file() {
+            if !path.ends_with(".aci") && !path.ends_with(".asc") && Path::new(path) != uuid_file() {
                 bad.push(format!("P4: left beside the user's files: {path}"));
                 fs::remove_file(path).expect("a file of ours");
             }
         });
+        for line in keys().iter().filter(|line| !self.keys.contains(*line)) {
+            bad.push(format!("P4: left among the keys: {line}"));
+        }
+        if let Some(exports) = export_file().parent() {
+            walk(exports, true, &mut |path| {
+                if Path::new(path) != export_file() {
+                    bad.push(format!("P4: left beside the exported file: {path}"));
+                }
+            });
+        }
         let left = self.host.left_now();
         bad.extend(left.iter().map(|line| format!("P4: left on the host: {line}")));
         // Told once, not at every point that follows.
@@ -362,25 +464,38 @@ impl<'a> Oracle<'a> {
     }
 }
 
-/// Directories of objects that the verb has nothing to do with, relative to the data directory.
+/// Directories of objects that the verb has nothing to do with.
 fn healthy_dirs(effect: Effect, objects: &Objects) -> Vec<String> {
     let mut dirs = vec![
-        format!("cas/image/{}", objects.hello),
-        format!("cas/image/{}", objects.other),
-        format!("pods/prepared/{}", objects.prepared),
-        format!("pods/prepared/{}", objects.waiting),
-        format!("pods/run/{}", objects.exited),
-        format!("pods/exited-garbage/{}", objects.marked),
+        format!("data/cas/image/{}", objects.hello),
+        format!("data/cas/image/{}", objects.other),
+        format!("data/cas/image/{}", objects.signed),
+        format!("data/cas/image/{}", objects.layered),
+        format!("data/pods/prepared/{}", objects.prepared),
+        format!("data/pods/prepared/{}", objects.waiting),
+        format!("data/pods/run/{}", objects.exited),
+        format!("data/pods/exited-garbage/{}", objects.marked),
+        format!("config/trustedkeys/prefix.d/{}", site::PREFIX),
     ];
-    let touched: Vec<&String> = match effect {
-        Effect::Fetches | Effect::Prepares { .. } | Effect::Runs { .. } => vec![],
+    let touched: Vec<&str> = match effect {
+        Effect::Fetches(_)
+        | Effect::Prepares { .. }
+        | Effect::Runs { .. }
+        | Effect::ExportsPod
+        | Effect::Trusts
+        | Effect::RepairsTree(_) => vec![],
         Effect::RunsPrepared => vec![&objects.prepared],
         Effect::RemovesPod => vec![&objects.exited],
         Effect::CollectsPods => vec![&objects.exited, &objects.marked],
-        Effect::RemovesImage => vec![&objects.other],
-        Effect::CollectsImages => vec![&objects.hello, &objects.other],
+        Effect::RemovesImage(kept) => vec![objects.image(kept)],
+        Effect::CollectsImages => {
+            vec![&objects.other, &objects.signed, &objects.layered]
+        }
     };
-    dirs.retain(|dir| !touched.iter().any(|name| dir.ends_with(name.as_str())));
+    dirs.retain(|dir| !touched.iter().any(|name| dir.ends_with(name)));
+    if !matches!(effect, Effect::RemovesImage(Kept::Layered) | Effect::CollectsImages) {
+        dirs.extend(layers().into_keys().map(|name| format!("data/cas/layer/{name}")));
+    }
     dirs
 }
 
@@ -398,8 +513,7 @@ fn is_listed(pods: &[Listed], uuid: &str, state: &str) -> bool {
     pods.iter().any(|pod| pod.uuid == uuid && pod.state == state)
 }
 
-/// An image is whole when its bytes have the hash that its name says.
-fn whole_image(id: &str, promise: &str, bad: &mut Vec<String>) {
+fn whole_bytes(id: &str, promise: &str, bad: &mut Vec<String>) {
     let file = Path::new(HOME).join("exported");
     let output = end_of(&["image", "export", "--overwrite", id, &file.display().to_string()]);
     let sum = Command::new("sha512sum").arg(&file).output().expect("sha512sum");
@@ -423,6 +537,7 @@ fn end_of(args: &[impl AsRef<std::ffi::OsStr>]) -> Output {
     let rkt = rkt(args);
     let mut command = Command::new("timeout");
     command.args(["--signal=KILL", "60"]).arg(rkt.get_program()).args(rkt.get_args());
+    command.envs(rkt.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.stdin(std::process::Stdio::null()).current_dir(HOME).output().expect("timeout")
 }
 
@@ -441,36 +556,59 @@ fn json(output: &Output) -> Option<Vec<Value>> {
 }
 
 fn trees() -> BTreeMap<String, String> {
-    let dir = Disk::data().join("cas/tree");
-    let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
-    entries
-        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), fingerprint(&entry.path())))
-        .filter(|(name, _)| name.starts_with("deps-"))
-        .collect()
+    let mut trees = objects_in("cas/tree");
+    trees.retain(|name, _| ["deps-", "layer-", "chain-"].iter().any(|start| name.starts_with(start)));
+    trees
+}
+
+fn layers() -> BTreeMap<String, String> {
+    objects_in("cas/layer")
+}
+
+/// The files of each object in a directory, by its name.
+fn objects_in(dir: &str) -> BTreeMap<String, String> {
+    let entries = fs::read_dir(Disk::data().join(dir)).into_iter().flatten().flatten();
+    let named = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    entries.map(|entry| (named(&entry), fingerprint(&entry.path()))).collect()
+}
+
+/// The file that a verb exports to, if it is there.
+fn exported() -> Option<String> {
+    file_line(&export_file())
+}
+
+/// A line for each file and directory of the trusted keys.
+fn keys() -> BTreeSet<String> {
+    fingerprint(&Disk::config()).lines().map(str::to_owned).collect()
 }
 
 /// A line for each file below `dir`, with all that matters of it.
 fn fingerprint(dir: &Path) -> String {
-    use std::hash::{DefaultHasher, Hash, Hasher};
     let mut lines = Vec::new();
     walk(dir, true, &mut |path| {
         let path = Path::new(path);
-        let Ok(found) = fs::symlink_metadata(path) else { return };
-        let content = if found.is_symlink() {
-            fs::read_link(path).map(|link| link.display().to_string()).unwrap_or_default()
-        } else if found.is_file() {
-            let mut hasher = DefaultHasher::new();
-            fs::read(path).unwrap_or_default().hash(&mut hasher);
-            format!("{} bytes, {:016x}", found.len(), hasher.finish())
-        } else {
-            String::new()
-        };
-        let (uid, gid, mode) = (found.uid(), found.gid(), found.permissions().mode());
         let name = path.strip_prefix(dir).unwrap_or(path).display();
-        lines.push(format!("{name} {mode:o} {uid}:{gid} {content}"));
+        lines.extend(file_line(path).map(|line| format!("{name} {line}")));
     });
     lines.sort();
     lines.join("\n")
+}
+
+/// All that matters of a file, which may be gone.
+fn file_line(path: &Path) -> Option<String> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let found = fs::symlink_metadata(path).ok()?;
+    let content = if found.is_symlink() {
+        fs::read_link(path).map(|link| link.display().to_string()).unwrap_or_default()
+    } else if found.is_file() {
+        let mut hasher = DefaultHasher::new();
+        fs::read(path).unwrap_or_default().hash(&mut hasher);
+        format!("{} bytes, {:016x}", found.len(), hasher.finish())
+    } else {
+        String::new()
+    };
+    let (uid, gid, mode) = (found.uid(), found.gid(), found.permissions().mode());
+    Some(format!("{mode:o} {uid}:{gid} {content}"))
 }
 
 fn difference(before: &str, now: &str) -> String {

@@ -14,6 +14,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use crate::calls::{self, Call, Raw};
+use crate::disk::Loss;
 
 /// After this long a command has hung.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,8 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) enum Blow {
     /// The process is killed; the call is not made.
     Kill,
-    /// The file system loses what is not on disk, then the process is killed; the call is not made.
-    PowerCut,
+    /// The file system stops, then the process is killed; the call is not made.
+    PowerCut(Loss),
     /// The call is not made, and returns this error.
     Refuse(rustix::io::Errno),
 }
@@ -197,7 +198,7 @@ impl Tracer {
                     go_on
                 }
                 Blow::Kill => Next::Killed,
-                Blow::PowerCut => {
+                Blow::PowerCut(_) => {
                     before();
                     Next::Killed
                 }

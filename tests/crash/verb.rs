@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::disk::{Disk, HOME};
-use crate::tar::{Member, Tar, octal};
+use crate::site::{self, LAYERED, NEW_LAYERED, NEW_PREFIX, NEW_SIGNED, SIGNED};
+use crate::support::tar::{Member, Tar, octal};
 use crate::trace::Span;
 
 /// What the app of each image says.
 pub(crate) const GREETING: &str = "Hello, world!";
+
+/// Takes images without signatures.
+const UNSIGNED: &str = "--insecure-options=image";
 
 /// A command, and what it is about.
 #[derive(Debug, Clone)]
@@ -29,17 +33,19 @@ pub(crate) struct Verb {
 pub(crate) enum Start {
     /// Nothing: it is not even there.
     Nothing,
-    /// Two images, and pods in every phase.
+    /// Images of each kind, and pods in every phase.
     InUse,
     /// The same, without the trees that images are unpacked to.
     WithoutTrees,
+    /// The same, with a changed file in each of those trees.
+    Damaged,
 }
 
 /// What a command does, and so what is looked at after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Imports an image and prints its ID.
-    Fetches,
+    Fetches(Source),
     /// Prepares a pod and prints its UUID.
     Prepares {
         /// From a file that it imports first.
@@ -56,17 +62,51 @@ pub(crate) enum Effect {
     RemovesPod,
     /// Removes the pods that are over.
     CollectsPods,
+    /// Writes what an app of the exited pod left to a file.
+    ExportsPod,
+    /// Trusts a key.
+    Trusts,
     /// Removes an image.
-    RemovesImage,
+    RemovesImage(Kept),
     /// Removes all images and the trees that no pod uses.
     CollectsImages,
+    /// Puts a good tree into the place of the damaged one of an image.
+    RepairsTree(Kept),
+}
+
+/// From where an image comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A file.
+    File,
+    /// A server, with its signature, found by its name. In an empty data directory the key comes from there, too.
+    Name,
+    /// A registry, in layers.
+    Registry,
+}
+
+/// An image in a data directory in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// One with pods.
+    Hello,
+    /// One without pods.
+    Other,
+    /// One that was fetched by its name.
+    Signed,
+    /// One of layers.
+    Layered,
 }
 
 /// All of them.
 #[rustfmt::skip]
 pub(crate) const VERBS: &[Verb] = &[
-    Verb { name: "fetch", start: Start::InUse, span: Span::UntilExec, effect: Effect::Fetches },
-    Verb { name: "first-fetch", start: Start::Nothing, span: Span::UntilExec, effect: Effect::Fetches },
+    Verb { name: "fetch", start: Start::InUse, span: Span::UntilExec, effect: Effect::Fetches(Source::File) },
+    Verb { name: "first-fetch", start: Start::Nothing, span: Span::UntilExec, effect: Effect::Fetches(Source::File) },
+    Verb { name: "fetch-by-name", start: Start::InUse, span: Span::UntilExec, effect: Effect::Fetches(Source::Name) },
+    Verb { name: "first-fetch-by-name", start: Start::Nothing, span: Span::UntilExec, effect: Effect::Fetches(Source::Name) },
+    Verb { name: "fetch-layers", start: Start::InUse, span: Span::UntilExec, effect: Effect::Fetches(Source::Registry) },
+    Verb { name: "first-fetch-layers", start: Start::Nothing, span: Span::UntilExec, effect: Effect::Fetches(Source::Registry) },
     Verb { name: "prepare", start: Start::InUse, span: Span::UntilExec, effect: Effect::Prepares { import: false } },
     Verb { name: "prepare-file", start: Start::InUse, span: Span::UntilExec, effect: Effect::Prepares { import: true } },
     Verb { name: "render", start: Start::WithoutTrees, span: Span::UntilExec, effect: Effect::Prepares { import: false } },
@@ -76,30 +116,52 @@ pub(crate) const VERBS: &[Verb] = &[
     Verb { name: "supervisor", start: Start::InUse, span: Span::AfterExec, effect: Effect::Runs { import: false } },
     Verb { name: "rm", start: Start::InUse, span: Span::UntilExec, effect: Effect::RemovesPod },
     Verb { name: "gc", start: Start::InUse, span: Span::UntilExec, effect: Effect::CollectsPods },
-    Verb { name: "image-rm", start: Start::InUse, span: Span::UntilExec, effect: Effect::RemovesImage },
+    Verb { name: "export", start: Start::InUse, span: Span::UntilExec, effect: Effect::ExportsPod },
+    Verb { name: "trust", start: Start::InUse, span: Span::UntilExec, effect: Effect::Trusts },
+    Verb { name: "image-rm", start: Start::InUse, span: Span::UntilExec, effect: Effect::RemovesImage(Kept::Other) },
+    Verb { name: "image-rm-by-name", start: Start::InUse, span: Span::UntilExec, effect: Effect::RemovesImage(Kept::Signed) },
+    Verb { name: "image-rm-layers", start: Start::InUse, span: Span::UntilExec, effect: Effect::RemovesImage(Kept::Layered) },
     Verb { name: "image-gc", start: Start::InUse, span: Span::UntilExec, effect: Effect::CollectsImages },
+    Verb { name: "image-repair", start: Start::Damaged, span: Span::UntilExec, effect: Effect::RepairsTree(Kept::Other) },
+    Verb { name: "image-repair-in-use", start: Start::Damaged, span: Span::UntilExec, effect: Effect::RepairsTree(Kept::Hello) },
 ];
 
 impl Verb {
     /// The arguments of `rkt`.
     pub(crate) fn args(&self, objects: &Objects) -> Vec<String> {
-        let image =
-            |import: bool| if import { new_image().display().to_string() } else { objects.hello.clone() };
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        // Files and layers have no signatures.
+        let new = new_image().display().to_string();
+        let image = |import: bool| if import { new.as_str() } else { objects.hello.as_str() };
         let uuid_file = format!("--uuid-file-save={}", uuid_file().display());
-        let words: Vec<String> = match self.effect {
-            Effect::Fetches => vec!["fetch".into(), "--full".into(), image(true)],
-            Effect::Prepares { import } => vec!["prepare".into(), image(import)],
-            Effect::Runs { import } => vec!["run".into(), "--net=none".into(), uuid_file, image(import)],
-            Effect::RunsPrepared => {
-                vec!["run-prepared".into(), "--net=none".into(), objects.prepared.clone()]
+        match self.effect {
+            Effect::Fetches(Source::File) => words(&[UNSIGNED, "fetch", "--full", &new]),
+            Effect::Fetches(Source::Name) if self.start == Start::Nothing => {
+                words(&["--trust-keys-from-https", "fetch", "--full", NEW_SIGNED])
             }
-            Effect::RemovesPod => vec!["rm".into(), objects.exited.clone()],
-            Effect::CollectsPods => vec!["gc".into(), "--grace-period=0s".into()],
-            Effect::RemovesImage => vec!["image".into(), "rm".into(), objects.other.clone()],
-            Effect::CollectsImages => vec!["image".into(), "gc".into(), "--grace-period=0s".into()],
-        };
-        words
+            Effect::Fetches(Source::Name) => words(&["fetch", "--full", NEW_SIGNED]),
+            Effect::Fetches(Source::Registry) => words(&[UNSIGNED, "fetch", "--full", NEW_LAYERED]),
+            Effect::Prepares { import } => words(&[UNSIGNED, "prepare", image(import)]),
+            Effect::Runs { import } => words(&[UNSIGNED, "run", "--net=none", &uuid_file, image(import)]),
+            Effect::RunsPrepared => words(&["run-prepared", "--net=none", &objects.prepared]),
+            Effect::RemovesPod => words(&["rm", &objects.exited]),
+            Effect::CollectsPods => words(&["gc", "--grace-period=0s"]),
+            Effect::ExportsPod => {
+                words(&["export", "--overwrite", &objects.exited, &export_file().display().to_string()])
+            }
+            Effect::Trusts => trust(NEW_PREFIX),
+            Effect::RemovesImage(kept) => words(&["image", "rm", objects.image(kept)]),
+            Effect::CollectsImages => words(&["image", "gc", "--grace-period=0s"]),
+            Effect::RepairsTree(kept) => words(&["image", "verify", "--repair", objects.image(kept)]),
+        }
     }
+}
+
+/// The arguments that trust a publisher's key.
+pub(crate) fn trust(publisher: &str) -> Vec<String> {
+    let key = site::key_file(publisher).display().to_string();
+    let prefix = format!("--prefix={publisher}");
+    vec!["trust".into(), prefix, "--skip-fingerprint-review".into(), key]
 }
 
 /// What is in a data directory in use.
@@ -109,6 +171,10 @@ pub(crate) struct Objects {
     pub(crate) hello: String,
     /// An image without pods.
     pub(crate) other: String,
+    /// An image that was fetched by its name.
+    pub(crate) signed: String,
+    /// An image of layers.
+    pub(crate) layered: String,
     /// A prepared pod that `run-prepared` takes.
     pub(crate) prepared: String,
     /// A prepared pod that nobody touches.
@@ -119,14 +185,30 @@ pub(crate) struct Objects {
     pub(crate) marked: String,
 }
 
+impl Objects {
+    /// The ID of an image.
+    pub(crate) fn image(&self, kept: Kept) -> &str {
+        match kept {
+            Kept::Hello => &self.hello,
+            Kept::Other => &self.other,
+            Kept::Signed => &self.signed,
+            Kept::Layered => &self.layered,
+        }
+    }
+}
+
 /// Fills the data directory.
 pub(crate) fn fill(start: Start) -> Objects {
     if start == Start::Nothing {
         return Objects::default();
     }
+    fs::create_dir(export_file().parent().expect("below the disk")).expect("a new directory");
     let prepare = |image: &str| said(&["prepare", image]);
-    let hello = said(&["fetch", "--full", &image("hello").display().to_string()]);
-    let other = said(&["fetch", "--full", &image("other").display().to_string()]);
+    let hello = said(&[UNSIGNED, "fetch", "--full", &image("hello").display().to_string()]);
+    let other = said(&[UNSIGNED, "fetch", "--full", &image("other").display().to_string()]);
+    said(&trust(site::PREFIX));
+    let signed = said(&["fetch", "--full", SIGNED]);
+    let layered = said(&[UNSIGNED, "fetch", "--full", LAYERED]);
     let marked = prepare(&hello);
     said(&["run-prepared", "--net=none", &marked]);
     said(&["gc", "--mark-only"]);
@@ -141,18 +223,29 @@ pub(crate) fn fill(start: Start) -> Objects {
         fs::write(pod.join("pod-created"), "").expect("a new file");
     }
     fs::create_dir(Disk::data().join("cas/tmp/.tmp-left")).expect("a new directory");
-    if start == Start::WithoutTrees {
-        let trees = Disk::data().join("cas/tree");
-        for tree in fs::read_dir(trees).expect("the directory of trees").flatten() {
-            fs::remove_dir_all(tree.path()).expect("a directory of ours");
+    for tree in fs::read_dir(Disk::data().join("cas/tree")).expect("the directory of trees").flatten() {
+        match start {
+            Start::Nothing | Start::InUse => {}
+            Start::WithoutTrees => fs::remove_dir_all(tree.path()).expect("a directory of ours"),
+            Start::Damaged => {
+                let name = tree.path().join("rootfs/etc/name");
+                if name.exists() {
+                    fs::write(name, "wrong").expect("a file of ours");
+                }
+            }
         }
     }
-    Objects { hello, other, prepared, waiting, exited, marked }
+    Objects { hello, other, signed, layered, prepared, waiting, exited, marked }
 }
 
 /// The image that is not in the store.
 pub(crate) fn new_image() -> PathBuf {
     image("new")
+}
+
+/// The file to which `export` writes; on the disk, as what must survive a power cut.
+pub(crate) fn export_file() -> PathBuf {
+    Disk::top().join("exports/pod.aci")
 }
 
 /// The file to which `run` writes the pod's UUID.
@@ -170,7 +263,7 @@ pub(crate) fn write_images(hello: &Path) {
     fs::create_dir(Path::new(HOME).join("user")).expect("a new directory");
     for name in ["hello", "other", "new"] {
         let manifest =
-            crate::tar::manifest(&format!("example.com/{name}")).replace("/bin/true", "/app/hello");
+            crate::support::tar::manifest(&format!("example.com/{name}")).replace("/bin/true", "/app/hello");
         let mut executable = Member::new("rootfs/app/hello", b'0');
         executable.mode = 0o755;
         executable.data.clone_from(&program);
@@ -200,13 +293,14 @@ pub(crate) fn write_images(hello: &Path) {
 /// A command of the binary under test on the data directory.
 pub(crate) fn rkt(args: &[impl AsRef<std::ffi::OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rkt"));
-    command.arg("--insecure-options=image").arg(format!("--dir={}", Disk::data().display()));
+    command.arg(format!("--dir={}", Disk::data().display()));
+    site::lead_to(&mut command);
     command.args(args).stdin(Stdio::null()).current_dir(HOME);
     command
 }
 
 /// Runs `rkt`, which must succeed, and returns the last line of its output.
-fn said(args: &[&str]) -> String {
+fn said(args: &[impl AsRef<std::ffi::OsStr> + std::fmt::Debug]) -> String {
     let output = rkt(args).output().expect("the binary under test");
     assert!(output.status.success(), "rkt {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned()

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use rustix::mount::UnmountFlags;
 
-use crate::disk::{Disk, HOME, must};
-use crate::host::HostState;
+use crate::disk::{Disk, HOME, Loss, must};
+use crate::site::NEW_PREFIX;
 use crate::trace::Span;
-use crate::verb::{Effect, Start, Verb, new_image, rkt};
-use crate::{Mode, try_all};
+use crate::verb::{Effect, Source, Start, Verb, new_image, rkt, trust};
+use crate::{Bench, Mode, try_all};
 
 /// Makes this program one of them.
 pub(crate) const FLAG: &str = "--wrong";
@@ -18,12 +18,16 @@ pub(crate) const FLAG: &str = "--wrong";
 const IN_PLACE: &str = "wrong-in-place";
 const UNSYNCED: &str = "wrong-unsynced";
 const LEAKING: &str = "wrong-leaking";
+const MASKING: &str = "wrong-masking";
 
 /// The programs, how they are found out, and by which promise.
 #[rustfmt::skip]
 const WRONG: &[(Verb, Mode, &str)] = &[
-    (Verb { name: IN_PLACE, start: Start::InUse, span: Span::UntilExec, effect: Effect::Fetches }, Mode::Kill, "P2"),
-    (Verb { name: UNSYNCED, start: Start::InUse, span: Span::UntilExec, effect: Effect::Fetches }, Mode::Cut, "P1"),
+    (Verb { name: IN_PLACE, start: Start::InUse, span: Span::UntilExec, effect: Effect::Fetches(Source::File) }, Mode::Kill, "P2"),
+    (Verb { name: UNSYNCED, start: Start::InUse, span: Span::UntilExec, effect: Effect::Fetches(Source::File) }, Mode::Cut(Loss::Unsynced), "P1"),
+    (Verb { name: UNSYNCED, start: Start::InUse, span: Span::UntilExec, effect: Effect::Fetches(Source::File) }, Mode::Cut(Loss::Bytes), "P1"),
+    (Verb { name: IN_PLACE, start: Start::InUse, span: Span::UntilExec, effect: Effect::Fetches(Source::File) }, Mode::Cut(Loss::Nothing), "P2"),
+    (Verb { name: MASKING, start: Start::InUse, span: Span::UntilExec, effect: Effect::Trusts }, Mode::Kill, "P2"),
     (Verb { name: LEAKING, start: Start::InUse, span: Span::UntilExec, effect: Effect::CollectsPods }, Mode::Kill, "P4"),
 ];
 
@@ -40,23 +44,27 @@ pub(crate) fn command(verb: &Verb) -> Command {
 }
 
 /// Tries those that are found out in one of `modes`; returns how many were, and how many were not.
-pub(crate) fn self_check(host: &HostState, modes: &[Mode]) -> (usize, usize) {
-    must(
-        Command::new(env!("CARGO_BIN_EXE_rkt"))
-            .args(["--insecure-options=image", "fetch"])
-            .arg(format!("--dir={}", finished().display()))
-            .arg(new_image()),
-    );
+pub(crate) fn self_check(bench: &mut Bench, modes: &[Mode]) -> (usize, usize) {
+    let finished = |words: &[&str]| {
+        let mut rkt = Command::new(env!("CARGO_BIN_EXE_rkt"));
+        rkt.arg(format!("--dir={}", finished().display()));
+        must(rkt.arg(format!("--local-config={}", finished().display())).args(words));
+    };
+    finished(&["--insecure-options=image", "fetch", &new_image().display().to_string()]);
+    let trust = trust(NEW_PREFIX);
+    finished(&trust.iter().map(String::as_str).collect::<Vec<_>>());
     let (mut found_out, mut missed) = (0, 0);
     for (verb, mode, promise) in WRONG.iter().filter(|(_, mode, _)| modes.contains(mode)) {
-        let tried = try_all(verb, *mode, 1, 1, host);
+        let tried = try_all(bench, verb, *mode, (1, 1));
         let of_it =
             tried.bad.iter().filter(|bad| bad.violations.iter().any(|line| line.starts_with(promise)));
         let found = of_it.count();
         let verdict = if found > 0 { "found out, as it must be" } else { "NOT FOUND OUT" };
         println!(
-            "self-check: {} breaks {promise} at {found} of {} points: {verdict}",
-            verb.name, tried.points
+            "self-check: {}, {}: breaks {promise} at {found} of {} points: {verdict}",
+            verb.name,
+            mode.word(),
+            tried.points
         );
         if found > 0 {
             found_out += 1;
@@ -68,7 +76,7 @@ pub(crate) fn self_check(host: &HostState, modes: &[Mode]) -> (usize, usize) {
     (found_out, missed)
 }
 
-/// A data directory in which the new image is already.
+/// A data directory in which the new image is already; and a configuration that trusts the new key.
 fn finished() -> PathBuf {
     Path::new(HOME).join("finished")
 }
@@ -82,6 +90,14 @@ pub(crate) fn run(name: &str) {
             copy(from, &temporary);
             fs::rename(&temporary, to).expect("rename(2)");
         }),
+        MASKING => {
+            let keys = Path::new("trustedkeys/prefix.d").join(NEW_PREFIX);
+            let (from, to) = (finished().join(&keys), Disk::config().join(&keys));
+            if !to.exists() {
+                copy(&from, &to);
+            }
+            println!("Added key for prefix \"{NEW_PREFIX}\"");
+        }
         LEAKING => {
             let point = Path::new(HOME).join("leaked");
             // One that the attempt before has left.

@@ -24,6 +24,7 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     /// Names in lower case.
     pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Asked {
@@ -218,7 +219,7 @@ impl Shared {
         }
         let mut connection = BufReader::new(connection);
         loop {
-            let Some((method, target, headers)) = read_head(&mut connection)? else { return Ok(()) };
+            let Some((method, target, headers, body)) = read_request(&mut connection)? else { return Ok(()) };
             if method == "CONNECT" {
                 let host = target.rsplit_once(':').map_or(target.as_str(), |(host, _)| host).to_owned();
                 let mut plain = connection.into_inner();
@@ -230,7 +231,7 @@ impl Shared {
                 Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]).to_owned(),
                 None => target,
             };
-            if !self.answer(connection.get_mut(), asked("http", method, path, headers))? {
+            if !self.answer(connection.get_mut(), asked("http", method, path, headers, body))? {
                 return Ok(());
             }
         }
@@ -240,8 +241,8 @@ impl Shared {
         let config = self.ca.config(host);
         let tls = ServerConnection::new(config).map_err(std::io::Error::other)?;
         let mut connection = BufReader::new(StreamOwned::new(tls, plain));
-        while let Some((method, path, headers)) = read_head(&mut connection)? {
-            if !self.answer(connection.get_mut(), asked("https", method, path, headers))? {
+        while let Some((method, path, headers, body)) = read_request(&mut connection)? {
+            if !self.answer(connection.get_mut(), asked("https", method, path, headers, body))? {
                 let _told = connection.get_ref().sock.shutdown(std::net::Shutdown::Both);
                 return Ok(());
             }
@@ -284,14 +285,20 @@ impl Shared {
     }
 }
 
-fn asked(scheme: &'static str, method: String, path: String, headers: BTreeMap<String, String>) -> Asked {
+fn asked(
+    scheme: &'static str,
+    method: String,
+    path: String,
+    headers: BTreeMap<String, String>,
+    body: Vec<u8>,
+) -> Asked {
     let host = headers.get("host").cloned().unwrap_or_default();
-    Asked { method, scheme, host, path, headers }
+    Asked { method, scheme, host, path, headers, body }
 }
 
-type Head = (String, String, BTreeMap<String, String>);
+type Parts = (String, String, BTreeMap<String, String>, Vec<u8>);
 
-fn read_head(from: &mut impl BufRead) -> std::io::Result<Option<Head>> {
+fn read_request(from: &mut impl BufRead) -> std::io::Result<Option<Parts>> {
     let mut line = String::new();
     if from.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -304,9 +311,13 @@ fn read_head(from: &mut impl BufRead) -> std::io::Result<Option<Head>> {
         if from.read_line(&mut line)? == 0 {
             return Ok(None);
         }
-        let Some((name, value)) = line.split_once(':') else { return Ok(Some((method, target, headers))) };
+        let Some((name, value)) = line.split_once(':') else { break };
         headers.insert(name.to_lowercase(), value.trim().to_owned());
     }
+    let length = headers.get("content-length").and_then(|length: &String| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    from.read_exact(&mut body)?;
+    Ok(Some((method, target, headers, body)))
 }
 
 /// An authority that the tests trust, and the certificates that it gives.

@@ -27,7 +27,7 @@ pub use self::error::{HttpError, Refusal};
 pub use self::origin::Sending;
 use self::resolve::PublicOnly;
 pub use self::retry::Attempts;
-use crate::config::Credentials;
+use crate::config::{Credentials, Secret};
 use crate::os::interrupt;
 
 /// How long a connection may take to come about (SECURITY.md, F23).
@@ -73,10 +73,10 @@ impl Rate {
     pub const LEAST: Self = Self { bytes: 30 << 10, window: Duration::from_secs(30) };
 }
 
-/// A request without a body.
+/// A request.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// `GET` or `HEAD`.
+    /// `GET`, `HEAD`, or `POST` for a form.
     pub method: Method,
     /// Where to.
     pub url: Url,
@@ -84,12 +84,27 @@ pub struct Request {
     pub headers: HeaderMap,
     /// Which credentials may go along.
     pub sending: Sending,
+    /// What is said in a body, as a form; such a request follows no redirect, since what it says is for its server alone.
+    pub form: Option<Secret>,
 }
 
 impl Request {
     /// A `GET` with all credentials that are configured for its host.
     pub fn get(url: Url) -> Self {
-        Self { method: Method::GET, url, headers: HeaderMap::new(), sending: Sending::All }
+        Self { method: Method::GET, url, headers: HeaderMap::new(), sending: Sending::All, form: None }
+    }
+
+    /// A `POST` of a form, without credentials beside it.
+    pub fn post(url: Url, form: &[(&str, &str)]) -> Self {
+        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+        Self {
+            method: Method::POST,
+            headers: HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]),
+            sending: Sending::Nothing,
+            form: Some(Secret::new(form)),
+            ..Self::get(url)
+        }
     }
 }
 
@@ -187,7 +202,8 @@ impl Client {
         let mut url = request.url.clone();
         for _ in 0..=redirect::MOST {
             let response = self.send_once(request, &url)?;
-            let Some(location) = redirect::location(response.status, response.headers.get(LOCATION)) else {
+            let location = redirect::location(response.status, response.headers.get(LOCATION));
+            let Some(location) = location.filter(|_| request.form.is_none()) else {
                 return Ok(response);
             };
             let next = redirect::next(&url, location)?;
@@ -211,8 +227,11 @@ impl Client {
             headers.remove(header::AUTHORIZATION);
         }
         log::debug!("{} {}", request.method, shown(url));
-        let sent = self.http.request(request.method.clone(), url.clone()).headers(headers).send();
-        let answer = self.wait(async { tokio::time::timeout(ANSWER_LIMIT, sent).await })?;
+        let mut sent = self.http.request(request.method.clone(), url.clone()).headers(headers);
+        if let Some(form) = &request.form {
+            sent = sent.body(form.reveal().to_owned());
+        }
+        let answer = self.wait(async { tokio::time::timeout(ANSWER_LIMIT, sent.send()).await })?;
         let answer = answer
             .map_err(|_| HttpError::NoAnswer { url: shown(url), limit: ANSWER_LIMIT })?
             .map_err(|error| HttpError::of(url, &error))?;

@@ -225,6 +225,7 @@ impl Call<'_> {
         ];
         Command {
             program: self.path.to_owned(),
+            args: Vec::new(),
             env: env.map(|(name, value)| (name.to_owned(), value)).into_iter().collect::<BTreeMap<_, _>>(),
             dir: self.dir.to_owned(),
             input: self.stdin.clone(),

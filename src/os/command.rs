@@ -27,6 +27,8 @@ const ROUND: Duration = Duration::from_millis(200);
 pub struct Command {
     /// Absolute path.
     pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
     /// Its whole environment.
     pub env: BTreeMap<String, String>,
     /// Its working directory.
@@ -85,7 +87,7 @@ impl Command {
         let mut input = File::from(input);
         input.write_all(&self.input).and_then(|()| input.rewind()).map_err(self.refused())?;
         let mut command = std::process::Command::new(&self.program);
-        command.env_clear().envs(&self.env).current_dir(&self.dir).process_group(0);
+        command.args(&self.args).env_clear().envs(&self.env).current_dir(&self.dir).process_group(0);
         command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::inherit());
         die_with_this_process(&mut command);
         let mut child = command.spawn().map_err(self.refused())?;
@@ -214,6 +216,7 @@ mod tests {
         let dir = std::env::temp_dir();
         Command {
             program: "/bin/sh".into(),
+            args: vec!["-s".into(), "an argument".into()],
             env: BTreeMap::from([("A".to_owned(), "b".to_owned())]),
             dir,
             input: line.as_bytes().to_vec(),
@@ -235,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_child_has_the_given_environment_and_input_and_its_output_and_status_are_kept() {
-        assert_eq!(said("echo $A $HOME; exit 3"), (Some(3), "b\n".into()));
+        assert_eq!(said("echo $A $HOME $1; exit 3"), (Some(3), "b an argument\n".into()));
         assert_eq!(said("kill -9 $$"), (None, String::new()));
     }
 

@@ -25,6 +25,7 @@ pub mod signals;
 pub mod terminal;
 pub mod trace;
 pub mod tree;
+pub mod trusted;
 pub mod wait;
 pub mod walk;
 pub mod whole;

@@ -1,10 +1,13 @@
 //! How servers are reached, by the flags, the configuration and the environment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 
 use super::{CliError, Context, Insecure};
+use crate::config::Login;
 use crate::image::fetch::{Network, Transport};
 use crate::image::http::{Certificates, ClientOptions, Rate, Url};
+use crate::image::oci::login::Logins;
 
 /// The variables that name proxies, in lower case too.
 const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
@@ -25,7 +28,15 @@ pub(super) fn of(ctx: &Context) -> Result<Network, CliError> {
         proxies: proxy_hosts(|name| std::env::var(name).ok()),
         least_rate: Rate::LEAST,
     });
-    Ok(network.with_logins(settings.docker_auth.clone()))
+    Ok(network.with_logins(logins(settings.docker_auth.clone())))
+}
+
+/// What registries may know the user by: what the configuration says, and the files of podman and docker.
+fn logins(configured: BTreeMap<String, Login>) -> Logins {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let environment = std::env::vars_os().filter_map(text).collect();
+    Logins::new(configured, environment, rustix::process::geteuid().as_raw())
 }
 
 /// What the user allows beside HTTPS.

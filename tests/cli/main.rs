@@ -19,6 +19,7 @@ mod oci;
 mod oci_hostile;
 mod output;
 mod registry;
+mod registry_login;
 mod shop;
 mod signatures;
 mod store;

@@ -17,9 +17,9 @@ use crate::support::tar::Tar;
 use crate::world::World;
 
 pub(crate) const HOST: &str = "reg.example.com";
-const TOKEN: &str = "Bearer a-token";
+pub(crate) const TOKEN: &str = "Bearer a-token";
 /// `user:secret`
-const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
+pub(crate) const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
 
 /// What a registry has.
 #[derive(Default)]
@@ -88,18 +88,15 @@ impl Registry {
 
     pub(crate) fn rkt(&self, line: &str) -> Run {
         let line = format!("--dir=data --system-config=sys --local-config=loc --user-config=usr {line}");
-        let mut run = self.world.rkt(&line);
-        for (name, value) in self.server.environment() {
-            run = run.env(name, value);
-        }
-        run
+        let run = self.world.rkt(&line);
+        self.server.environment().into_iter().fold(run, |run, (name, value)| run.env(name, value))
     }
 
     pub(crate) fn fetch(&self, reference: &str) -> Ended {
         self.run(&format!("--insecure-options=image fetch --full {reference}"))
     }
 
-    fn login(&self) {
+    pub(crate) fn login(&self) {
         let dir = self.world.path().join("loc/auth.d");
         fs::create_dir_all(&dir).unwrap();
         let login = json!({"rktKind": "dockerAuth", "rktVersion": "v1", "registries": [HOST],
@@ -107,7 +104,7 @@ impl Registry {
         fs::write(dir.join("registry.json"), login.to_string()).unwrap();
     }
 
-    fn refused(&self, reference: &str, problem: &str) {
+    pub(crate) fn refused(&self, reference: &str, problem: &str) {
         let ended = self.fetch(reference);
         ended.expect_code(254);
         let line = ended.stderr.lines().find(|line| line.starts_with("fetch: image")).unwrap_or_default();
@@ -119,7 +116,7 @@ impl Registry {
     }
 }
 
-fn challenge(realm: &str) -> Answer {
+pub(crate) fn challenge(realm: &str) -> Answer {
     let text = format!("Bearer realm=\"{realm}\",service=\"{HOST}\",scope=\"repository:team/app:pull\"");
     Answer::status(401).header("WWW-Authenticate", &text)
 }

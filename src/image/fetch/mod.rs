@@ -6,14 +6,13 @@ mod oci;
 mod remote;
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use self::by_name::{DiscoveryError, download_key};
 pub use self::download::DownloadError;
 use self::remote::Remote;
 use super::http::{Client, ClientOptions, HttpError, Url};
-use super::oci::name::DOCKER_HUB;
+use super::oci::login::Logins;
 use super::reference::{Reference, ReferenceError};
 use super::store::{
     Asked, FindError, ImportError, ImportOptions, NotWanted, OciError, SignatureCheck, Store, StoreError,
@@ -23,7 +22,6 @@ use super::stream::{Limits, Progress};
 use super::trust::{ImageSignatureError, Keystore, KeystoreError, Proof, SignatureFile, VerifyError};
 use crate::appc::image_id::ImageId;
 use crate::appc::name::AcIdentifier;
-use crate::config::Login;
 use crate::os::{Hint, SysError};
 
 /// When an image is looked for outside of the store.
@@ -118,28 +116,21 @@ impl Transport {
 /// A client that is made when it is needed.
 pub struct Network {
     options: ClientOptions,
-    logins: BTreeMap<String, Login>,
+    logins: Logins,
     client: OnceCell<Client>,
 }
 
 impl Network {
     /// Says how a client is to be made.
     pub fn new(options: ClientOptions) -> Self {
-        Self { options, logins: BTreeMap::new(), client: OnceCell::new() }
+        Self { options, logins: Logins::default(), client: OnceCell::new() }
     }
 
-    /// Adds who the user is to registries, by `host` or `host:port`.
+    /// Adds who the user is to registries.
     #[must_use]
-    pub fn with_logins(mut self, logins: BTreeMap<String, Login>) -> Self {
+    pub fn with_logins(mut self, logins: Logins) -> Self {
         self.logins = logins;
         self
-    }
-
-    /// Who the user is to a registry. Docker Hub has three names.
-    fn login(&self, registry: &str) -> Option<&Login> {
-        let other_names: &[&str] =
-            if registry == DOCKER_HUB { &["docker.io", "index.docker.io"] } else { &[] };
-        std::iter::once(registry).chain(other_names.iter().copied()).find_map(|name| self.logins.get(name))
     }
 
     /// Returns the client.

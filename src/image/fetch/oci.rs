@@ -71,7 +71,7 @@ impl Fetcher<'_> {
         let known_config = |digest: &Digest| self.store.known_config(&name, digest);
         let access = Access {
             client,
-            login: self.network.login(&docker.registry),
+            logins: &self.network.logins,
             allows_http: self.transport.discovery_by_http,
             known_config: &known_config,
         };

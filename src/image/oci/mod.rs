@@ -4,6 +4,7 @@ pub mod convert;
 pub mod document;
 pub mod files;
 pub mod local;
+pub mod login;
 pub mod name;
 pub mod platform;
 pub mod registry;

@@ -1,18 +1,18 @@
 //! Images of registries (distribution-spec 1.1; Docker registry HTTP API V2): a tag is resolved once, to a digest, and all
 //! that follows is asked for by digest. Layers are gone on with where they were cut.
 //!
-//! A password goes to the registry that it is for and to the server of tokens that belongs to it, over HTTPS only; a
-//! token goes to the registry alone. URLs in descriptors are not followed.
+//! A password goes to the registry that it is for and to the server of tokens that belongs to it, over HTTPS only; an
+//! identity token goes to that server, and what that gives for it to the registry alone. URLs in descriptors are not followed.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::convert::Origin;
 use super::document::{Config, Descriptor, Document, INDEXES, MANIFESTS};
+use super::login::{Identity, Logins};
 use super::name::{DockerReference, Version};
 use super::platform::{HOST, choose};
 use super::source::{Blobs, Part, RemoteImage, Sink, SourceError, check};
 use crate::appc::json::{self, MAX_SIZE};
-use crate::config::Login;
 use crate::image::base64;
 use crate::image::digest::Digest;
 use crate::image::http::header::{
@@ -33,8 +33,8 @@ const MOST_PARTS: usize = 1000;
 pub struct Access<'a> {
     /// By what.
     pub client: &'a Client,
-    /// What the registry may know the user by.
-    pub login: Option<&'a Login>,
+    /// What registries may know the user by.
+    pub logins: &'a Logins,
     /// Plain HTTP may be used where HTTPS does not work.
     pub allows_http: bool,
     /// The configuration with a digest, if the caller has it.
@@ -45,7 +45,11 @@ pub struct Access<'a> {
 struct Repository<'a> {
     access: Access<'a>,
     base: Url,
+    /// As credentials name it.
+    registry: String,
     name: String,
+    /// Who the user is to it, once it wants to know.
+    identity: OnceLock<Option<Identity>>,
     /// The header that the registry wants to see.
     authorization: Mutex<Option<HeaderValue>>,
 }
@@ -74,7 +78,9 @@ pub fn resolve<'a>(
     let repository = Repository {
         access,
         base: host,
+        registry: reference.registry.clone(),
         name: reference.repository.clone(),
+        identity: OnceLock::new(),
         authorization: Mutex::new(None),
     };
     let wanted = match &reference.version {
@@ -251,8 +257,10 @@ impl<'a> Repository<'a> {
     }
 
     fn refused(&self, status: u16) -> SourceError {
-        let hint = matches!(status, 401 | 403)
-            .then(|| "credentials for a registry are files of the kind dockerAuth in auth.d".to_owned());
+        let hint = matches!(status, 401 | 403).then(|| {
+            "credentials for a registry are files of the kind dockerAuth in auth.d, or of `podman login` or `docker login`"
+                .to_owned()
+        });
         SourceError::Server { text: format!("{}: bad HTTP status code: {status}", self.shown()), hint }
     }
 
@@ -281,7 +289,7 @@ impl<'a> Repository<'a> {
     fn answer(&self, challenge: &str) -> Result<HeaderValue, SourceError> {
         let (scheme, parameters) = challenge.split_once(' ').unwrap_or((challenge, ""));
         if scheme.eq_ignore_ascii_case("basic") {
-            return self.basic().ok_or_else(|| self.refused(401));
+            return self.basic()?.ok_or_else(|| self.refused(401));
         }
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(server(format!(
@@ -296,21 +304,32 @@ impl<'a> Repository<'a> {
         let mut realm =
             realm.ok_or_else(|| server(format!("{} does not say who gives tokens", self.shown())))?;
         let is_ours = may_know(&self.base, &realm);
-        if !is_ours && (self.access.login.is_some() || realm.scheme() != "https") {
+        let identity = self.identity()?;
+        if !is_ours && (identity.is_some() || realm.scheme() != "https") {
             let text = format!("{} wants credentials to be sent to {}", self.shown(), shown(&realm));
             return Err(server(text));
         }
-        {
-            let mut query = realm.query_pairs_mut();
-            if let Some(service) = value("service") {
-                query.append_pair("service", service);
+        let scope = format!("repository:{}:pull", self.name);
+        let service = value("service").map(|service| ("service", service));
+        let asked = service.into_iter().chain([("scope", scope.as_str())]);
+        let request = match identity.filter(|_| realm.scheme() == "https") {
+            Some(Identity::Token(token)) => {
+                let proof = [
+                    ("grant_type", "refresh_token"),
+                    ("client_id", "rkt"),
+                    ("refresh_token", token.reveal()),
+                ];
+                Request::post(realm.clone(), &asked.chain(proof).collect::<Vec<_>>())
             }
-            query.append_pair("scope", &format!("repository:{}:pull", self.name));
-        }
-        let mut request = Request { sending: Sending::Nothing, ..Request::get(realm.clone()) };
-        if let Some(basic) = self.basic().filter(|_| is_ours && realm.scheme() == "https") {
-            request.headers.insert(AUTHORIZATION, basic);
-        }
+            Some(Identity::Password(_)) | None => {
+                realm.query_pairs_mut().extend_pairs(asked);
+                let mut request = Request { sending: Sending::Nothing, ..Request::get(realm.clone()) };
+                if let Some(basic) = self.basic()?.filter(|_| realm.scheme() == "https") {
+                    request.headers.insert(AUTHORIZATION, basic);
+                }
+                request
+            }
+        };
         let response = self.access.client.send(&request, &mut Attempts::new()).map_err(http)?;
         if response.status.as_u16() != 200 {
             return Err(self.refused(response.status.as_u16()));
@@ -324,11 +343,23 @@ impl<'a> Repository<'a> {
             .ok_or_else(|| server(format!("{} gives no token", shown(&realm))))
     }
 
-    /// The user's password, for HTTPS only.
-    fn basic(&self) -> Option<HeaderValue> {
-        let login = self.access.login.filter(|_| self.base.scheme() == "https")?;
+    /// Who the user is to the registry, for HTTPS only.
+    fn identity(&self) -> Result<Option<&Identity>, SourceError> {
+        if self.base.scheme() != "https" {
+            return Ok(None);
+        }
+        if let Some(known) = self.identity.get() {
+            return Ok(known.as_ref());
+        }
+        let found = self.access.logins.find(&self.registry, &self.name)?;
+        Ok(self.identity.get_or_init(|| found).as_ref())
+    }
+
+    /// The user's password.
+    fn basic(&self) -> Result<Option<HeaderValue>, SourceError> {
+        let Some(Identity::Password(login)) = self.identity()? else { return Ok(None) };
         let text = base64::encode(format!("{}:{}", login.user, login.password.reveal()).as_bytes());
-        sensitive(&format!("Basic {text}"))
+        Ok(sensitive(&format!("Basic {text}")))
     }
 
     /// Sends what comes of a blob to `to`; tells whether that was all, or the cause of the cut.

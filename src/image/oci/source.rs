@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::convert::Origin;
 use super::document::{Config, DocumentError};
+use super::login::LoginError;
 use crate::image::digest::{Digest, Hasher};
 use crate::os::{Hint, SysError, interrupt};
 
@@ -104,6 +105,9 @@ pub enum SourceError {
         /// The way out.
         hint: Option<String>,
     },
+    /// It is not known who the user is to a registry.
+    #[error(transparent)]
+    Login(#[from] LoginError),
     /// The system refused.
     #[error(transparent)]
     System(#[from] SysError),
@@ -116,6 +120,7 @@ impl Hint for SourceError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::System(cause) => cause.hint(),
+            Self::Login(cause) => cause.hint(),
             Self::Server { hint, .. } => hint.clone(),
             Self::Several(_) => Some("say which one behind a colon".into()),
             Self::Digest { .. } | Self::TooLong { .. } | Self::TooShort { .. } => Some(

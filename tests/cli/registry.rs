@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -339,4 +340,37 @@ fn b14_an_index_gives_the_image_of_this_machine() {
         &format!("it has no image for linux/{}, but for linux/none", architecture()),
     );
     registry.fetch(&format!("docker://{HOST}/team/app:both")).expect_code(0);
+}
+
+#[test]
+fn on_a_terminal_each_layer_that_comes_has_a_line() {
+    // A server that gives a byte at a time, until all is seen.
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let slow = Arc::clone(&gate);
+    let registry = Registry::new(move |asked, content| {
+        let bytes = content.blobs.get(asked.path.rsplit('/').next()?)?;
+        let is_config = bytes.starts_with(b"{");
+        let (seen, bell) = (slow.0.lock().unwrap(), &slow.1);
+        let (seen, _) = bell.wait_timeout_while(seen, Duration::from_millis(20), |seen| !*seen).unwrap();
+        (!*seen && !is_config).then(|| Answer::file(asked, bytes, "\"x\"").cut(1))
+    });
+    let line = format!(
+        "exec {} --dir=data --system-config=sys --local-config=loc --insecure-options=image fetch docker://{HOST}/team/app:1",
+        env!("CARGO_BIN_EXE_rkt")
+    );
+    let mut run = Run::new("script").args(["-qec", &line, "/dev/null"]).current_dir(registry.world.path());
+    for (name, value) in registry.server.environment() {
+        run = run.env(name, value);
+    }
+    let mut running = run.env("TERM", "xterm").start();
+    for (layer, _) in image(1).layers {
+        running.wait_for_stdout(&format!("Downloading {}: [", &digest(&layer)[..18]));
+    }
+    *gate.0.lock().unwrap() = true;
+    gate.1.notify_all();
+    let ended = running.end();
+    ended.expect_code(0);
+    // The lines are gone.
+    let (_, last) = ended.stdout.rsplit_once("\u{1b}[2K").unwrap();
+    assert!(last.trim_start().starts_with("sha512-"), "{:?}", ended.stdout);
 }

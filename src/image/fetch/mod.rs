@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 pub use self::by_name::{DiscoveryError, download_key};
 pub use self::download::DownloadError;
 use self::remote::Remote;
+use super::digest::Digest;
 use super::http::{Client, ClientOptions, HttpError, Url};
 use super::oci::login::Logins;
 use super::reference::{Reference, ReferenceError};
@@ -82,6 +83,11 @@ pub enum Work {
     Download {
         /// `ACI` and so on.
         what: &'static str,
+    },
+    /// A layer comes from a registry, maybe beside others.
+    Layer {
+        /// The digest of its bytes.
+        digest: Digest,
     },
     /// A file becomes an image.
     Import {

@@ -1,5 +1,6 @@
 //! OCI and Docker images: from files and registries.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use super::{FetchError, Fetched, Fetcher, Notice, Policy, Signatures, Work, elsewhere};
@@ -9,7 +10,7 @@ use crate::image::oci::convert::identifier;
 use crate::image::oci::local;
 use crate::image::oci::name::DockerReference;
 use crate::image::oci::registry::{self, Access, Resolved};
-use crate::image::oci::source::RemoteImage;
+use crate::image::oci::source::{Part, RemoteImage};
 use crate::image::reference::{LocalReference, Reference};
 use crate::image::store::{ImportError, OciError, check_prefix};
 use crate::image::stream::{Limits, Progress};
@@ -119,8 +120,19 @@ impl Fetcher<'_> {
         work: &Work,
         proof: &Proof,
     ) -> Result<Fetched, FetchError> {
-        let show = |progress: Progress| (self.progress)(work, progress);
-        let imported = self.store.import_oci(image, proof, &Limits::default(), Some(&show))?;
+        let total = image.layers.iter().map(|part| part.size).sum();
+        let come: Vec<AtomicU64> = image.layers.iter().map(|_| AtomicU64::new(0)).collect();
+        let show = |layer: usize, read: u64| match (work, image.layers[layer]) {
+            (Work::Download { .. }, Part { digest: Some(digest), size }) => {
+                (self.progress)(&Work::Layer { digest }, Progress { read, total: size });
+            }
+            _ => {
+                come[layer].store(read, Ordering::Relaxed);
+                let read = come.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum();
+                (self.progress)(work, Progress { read, total });
+            }
+        };
+        let imported = self.store.import_oci(image, proof, &Limits::default(), &show)?;
         for notice in imported.notices {
             (self.tell)(Notice::Image(format!("{}: {notice}", image.reference)));
         }

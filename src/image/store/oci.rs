@@ -18,7 +18,6 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -41,7 +40,7 @@ use crate::image::oci::convert::{ConvertError, Converted, Origin, convert};
 use crate::image::oci::document::Config;
 use crate::image::oci::source::{RemoteImage, SourceError};
 use crate::image::oci::squash::{SquashError, squash};
-use crate::image::stream::{Limits, Progress, Source};
+use crate::image::stream::{Limits, Source};
 use crate::image::trust::Proof;
 use crate::os::{Hint, SysError, atomic, interrupt};
 
@@ -207,6 +206,8 @@ fn id_digest(config: &[u8]) -> [u8; 64] {
 impl Store {
     /// Imports an OCI image: brings the layers that the store does not have, checks all of them, and publishes.
     ///
+    /// `progress` is told the number of a layer of the image, and how many bytes of it have come, from several threads.
+    ///
     /// When it returns, the image survives a power cut. Several processes may import the same image; one brings it, and
     /// the others wait.
     ///
@@ -220,7 +221,7 @@ impl Store {
         image: &RemoteImage<'_>,
         proof: &Proof,
         limits: &Limits,
-        progress: Option<&(dyn Fn(Progress) + Sync)>,
+        progress: &(dyn Fn(usize, u64) + Sync),
     ) -> Result<ImportedOci, OciError> {
         let name = || image.reference.clone();
         let diff_ids = &image.config.diff_ids;
@@ -241,16 +242,7 @@ impl Store {
         let _import = self.lock_import(&id)?;
         let _layers_stay = self.hold_layers()?;
         self.check_layer_space(image)?;
-        let total = image.layers.iter().map(|part| part.size).sum();
-        let come: Vec<AtomicU64> = image.layers.iter().map(|_| AtomicU64::new(0)).collect();
-        let tell = |index: usize, written: u64| {
-            come[index].store(written, Ordering::Relaxed);
-            if let Some(progress) = progress {
-                let read = come.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum();
-                progress(Progress { read, total });
-            }
-        };
-        let bring = Bring { parts: &image.layers, blobs: image.blobs.as_ref(), progress: &tell };
+        let bring = Bring { parts: &image.layers, blobs: image.blobs.as_ref(), progress };
         let prepared = self.prepare_layers(diff_ids, Some(&bring), limits).map_err(|cause| match cause {
             LayerError::System(cause) => OciError::System(cause),
             cause => OciError::Layer { image: name(), cause: Box::new(cause) },

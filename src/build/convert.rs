@@ -1,4 +1,5 @@
-//! docker2aci: an image in a file of docker's or OCI's becomes an App Container Image (spec build-tools.md 6.7 to 6.10).
+//! docker2aci: an image in a file of docker's or OCI's, or of a registry, becomes an App Container Image (spec
+//! build-tools.md 6.7 to 6.10).
 //!
 //! Layers are squashed, for anybody: nothing is unpacked, and no root is needed.
 
@@ -13,7 +14,9 @@ use crate::appc::image_manifest::ImageManifest;
 use crate::image::digest::Digest;
 use crate::image::oci::convert::{ConvertError, Origin, convert};
 use crate::image::oci::local::open_any;
-use crate::image::oci::source::{RemoteImage, Sink, SourceError};
+use crate::image::oci::name::DockerReference;
+use crate::image::oci::registry::{self, Access};
+use crate::image::oci::source::{Part, RemoteImage, Sink, SourceError, in_parallel};
 use crate::image::oci::squash::{SquashError, squash};
 use crate::image::stream::Limits;
 use crate::os::atomic::TEMPORARY_PREFIX;
@@ -29,13 +32,34 @@ pub enum Packing {
     None,
 }
 
+/// Where the image is.
+#[derive(Clone, Copy)]
+pub enum ConvertedFrom<'a> {
+    /// In a file, or the directory of a layout.
+    File {
+        /// Its path.
+        path: &'a Path,
+        /// Which image in it.
+        image: Option<&'a str>,
+    },
+    /// In a registry.
+    Registry {
+        /// What it is called.
+        reference: &'a DockerReference,
+        /// How the registry is reached.
+        access: Access<'a>,
+        /// Told to what digest a tag has led.
+        tell: &'a dyn Fn(String),
+    },
+}
+
 /// What is to be converted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// The file, or the directory of a layout.
-    pub file: &'a Path,
-    /// Which image in it.
-    pub image: Option<&'a str>,
+    /// Where the image is.
+    pub from: ConvertedFrom<'a>,
+    /// Told how many bytes of a layer have come.
+    pub progress: &'a (dyn Fn(&Part, u64) + Sync),
     /// How the result is packed.
     pub packing: Packing,
     /// Where the result goes.
@@ -121,11 +145,15 @@ impl Drop for Scratch {
 ///
 /// # Errors
 /// When the image can't be read or is not valid, or the file can't be written; then there is none.
-pub fn convert_file(request: Request<'_>) -> Result<Generated, ConversionError> {
+pub fn convert_image(request: &Request<'_>) -> Result<Generated, ConversionError> {
     let _interrupts = interrupt::Watch::start();
     let scratch = Scratch::below(request.dir)?;
     let limits = Limits::default();
-    let image = open_any(request.file, request.image, &scratch.0, &limits).map_err(|cause| match cause {
+    let image = match request.from {
+        ConvertedFrom::File { path, image } => open_any(path, image, &scratch.0, &limits),
+        ConvertedFrom::Registry { reference, access, tell } => registry::open(reference, access, tell),
+    };
+    let image = image.map_err(|cause| match cause {
         SourceError::Several(names) => ConversionError::Several(names),
         cause => cause.into(),
     })?;
@@ -137,7 +165,8 @@ pub fn convert_file(request: Request<'_>) -> Result<Generated, ConversionError> 
         return Err(ConversionError::NoLayers);
     }
     let converted = convert(&image.config, &Digest::sha256(&image.config_bytes), &image.origin)?;
-    let layers = bring(&image, &scratch.0)?;
+    let layers = bring(&image, &scratch.0, request.progress)?;
+    diff_ids.iter().for_each(|diff_id| log::info!("Extracting {diff_id}"));
     let file_name = file_name(&image.origin);
     let output = WholeFile::begin(&request.dir.join(&file_name), Existing::Replace)?;
     let open = |index: usize| File::open(&layers[index]).map_err(SysError::on("opening", &layers[index]));
@@ -162,18 +191,21 @@ pub fn convert_file(request: Request<'_>) -> Result<Generated, ConversionError> 
 }
 
 /// Brings the layers as they were delivered, each checked, to files in `dir`.
-fn bring(image: &RemoteImage<'_>, dir: &Path) -> Result<Vec<PathBuf>, ConversionError> {
-    let mut paths = Vec::new();
-    for (index, (part, diff_id)) in image.layers.iter().zip(&image.config.diff_ids).enumerate() {
-        log::info!("Extracting {diff_id}");
+fn bring(
+    image: &RemoteImage<'_>,
+    dir: &Path,
+    progress: &(dyn Fn(&Part, u64) + Sync),
+) -> Result<Vec<PathBuf>, ConversionError> {
+    in_parallel(image.layers.len(), |index| {
+        let part = image.layers[index];
         let path = dir.join(index.to_string());
-        let what = format!("layer {}", part.digest.unwrap_or(*diff_id));
-        let mut sink = Sink::create(path.clone(), 0o600, what, *part, &|_| {})?;
+        let what = format!("layer {}", part.digest.unwrap_or(image.config.diff_ids[index]));
+        let told = |written| progress(&part, written);
+        let mut sink = Sink::create(path.clone(), 0o600, what, part, &told)?;
         image.blobs.bring(index, &mut sink)?;
         sink.finish()?;
-        paths.push(path);
-    }
-    Ok(paths)
+        Ok(path)
+    })
 }
 
 /// `<image name with / as ->[-<tag>].aci` (spec build-tools.md 6.8).

@@ -25,7 +25,9 @@ mod one_shot;
 mod state;
 mod write;
 
-pub use self::convert::{ConversionError, Generated, Packing, Request as ConversionRequest, convert_file};
+pub use self::convert::{
+    ConversionError, ConvertedFrom, Generated, Packing, Request as ConversionRequest, convert_image,
+};
 pub use self::{
     begin::{Begun, Start},
     copy::Copied,

@@ -1,24 +1,34 @@
-//! `docker2aci`: docker's and OCI's images in files become App Container Images (spec build-tools.md 6.7).
+//! `docker2aci`: docker's and OCI's images, in files and registries, become App Container Images (spec build-tools.md 6.7).
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::Path;
 
-use super::{Exit, logging, output, version};
+use super::progress::Bars;
+use super::{Exit, logging, network, output, version};
 use crate::appc::image_manifest::ImageManifest;
-use crate::build::{ConversionRequest, Packing, convert_file};
-use crate::os::Hint as _;
+use crate::build::{ConversionRequest, ConvertedFrom, Generated, Packing, convert_image};
+use crate::image::fetch::Work;
+use crate::image::http::{Certificates, Client};
+use crate::image::oci::name::DockerReference;
+use crate::image::oci::registry::Access;
+use crate::image::oci::source::Part;
+use crate::image::stream::Progress;
+use crate::os::Hint;
 
 const USAGE: &str = "docker2aci [-debug] [-nosquash] [-compression=(gzip|none)] IMAGE\n\
   Where IMAGE is\n\
     [-image=IMAGE_NAME[:TAG]] FILEPATH\n\
   or\n\
-    docker://[REGISTRYURL/]IMAGE_NAME[:TAG|@DIGEST] (not in this version yet)\n";
+    docker://[REGISTRYURL/]IMAGE_NAME[:TAG|@DIGEST]\n";
 
 /// The words of a command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Words {
     debug: bool,
     no_squash: bool,
+    skip_verify: bool,
+    allow_http: bool,
     version: bool,
     image: Option<String>,
     compression: Option<String>,
@@ -61,8 +71,8 @@ fn read(words: impl Iterator<Item = OsString>) -> Result<Words, Failure> {
             "debug" => read.debug = is_on,
             "nosquash" => read.no_squash = is_on,
             "version" => read.version = is_on,
-            // They are about registries.
-            "insecure-skip-verify" | "insecure-allow-http" => {}
+            "insecure-skip-verify" => read.skip_verify = is_on,
+            "insecure-allow-http" => read.allow_http = is_on,
             "image" => read.image = Some(text()?),
             "compression" => read.compression = Some(text()?),
             _ => return Err(bad(format!("flag provided but not defined: -{name}"))),
@@ -84,22 +94,10 @@ fn run(words: &Words) -> Result<(), Failure> {
         Some("none") => Packing::None,
         Some(other) => return Err((format!("Error: unknown compression method: {other}\n"), 1)),
     };
-    if image.starts_with("docker://") {
-        return Err(match words.image {
-            Some(_) => failed("flag --image works only with files.".to_owned()),
-            None => failed("images of registries are not supported by this version yet".to_owned()),
-        });
-    }
     if words.no_squash {
         return Err(failed("-nosquash is not supported by this version yet".to_owned()));
     }
-    let dir = PathBuf::from(".");
-    let request =
-        ConversionRequest { file: image.as_ref(), image: words.image.as_deref(), packing, dir: &dir };
-    let generated = convert_file(request).map_err(|error| {
-        let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-        failed(format!("{error}{hint}"))
-    })?;
+    let generated = convert(words, image, packing).map_err(failed)?;
     for notice in &generated.notices {
         output::message(notice);
     }
@@ -107,6 +105,45 @@ fn run(words: &Words) -> Result<(), Failure> {
     output::line("\nGenerated ACI(s):");
     output::line(&generated.file_name);
     Ok(())
+}
+
+/// Converts the image that is named by `image`.
+fn convert(words: &Words, image: &str, packing: Packing) -> Result<Generated, String> {
+    let bars = Bars::default();
+    let progress = |part: &Part, read| {
+        if let Some(digest) = part.digest {
+            bars.show(&Work::Layer { digest }, Progress { read, total: part.size });
+        }
+    };
+    let request = |from| ConversionRequest { from, progress: &progress, packing, dir: Path::new(".") };
+    let generated = match image.strip_prefix("docker://") {
+        None => {
+            let from = ConvertedFrom::File { path: image.as_ref(), image: words.image.as_deref() };
+            convert_image(&request(from))
+        }
+        Some(_) if words.image.is_some() => {
+            return Err("flag --image works only with files.".to_owned());
+        }
+        Some(reference) => {
+            let reference: DockerReference = reference.parse().map_err(|error| tell(&error))?;
+            let certificates =
+                if words.skip_verify { Certificates::Unchecked } else { Certificates::Checked };
+            let client = Client::new(network::options(certificates, BTreeMap::new()));
+            let client = client.map_err(|error| tell(&error))?;
+            let logins = network::logins(BTreeMap::new());
+            let access = Access { client: &client, logins: &logins, allows_http: words.allow_http };
+            let tell = |text: String| output::message(text);
+            convert_image(&request(ConvertedFrom::Registry { reference: &reference, access, tell: &tell }))
+        }
+    };
+    generated.map_err(|error| tell(&error))
+}
+
+/// An error with its way out.
+fn tell(error: &(impl std::fmt::Display + Hint)) -> String {
+    // The flag that rkt has for this is called otherwise here.
+    let hint = error.hint().map(|hint| hint.replace("--insecure-options=tls", "-insecure-skip-verify"));
+    format!("{error}{}", hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default())
 }
 
 /// Tells where the app wants volumes, and on what ports it listens.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 use super::{CliError, Context, Insecure};
-use crate::config::Login;
+use crate::config::{Credentials, Login};
 use crate::image::fetch::{Network, Transport};
 use crate::image::http::{Certificates, ClientOptions, Rate, Url};
 use crate::image::oci::login::Logins;
@@ -18,21 +18,23 @@ const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
 /// When the configuration can't be read.
 pub(super) fn of(ctx: &Context) -> Result<Network, CliError> {
     let settings = ctx.settings()?;
-    let network = Network::new(ClientOptions {
-        certificates: if ctx.insecure.allows(Insecure::Tls) {
-            Certificates::Unchecked
-        } else {
-            Certificates::Checked
-        },
-        credentials: settings.auth.clone(),
-        proxies: proxy_hosts(|name| std::env::var(name).ok()),
-        least_rate: Rate::LEAST,
-    });
+    let is_checked = !ctx.insecure.allows(Insecure::Tls);
+    let certificates = if is_checked { Certificates::Checked } else { Certificates::Unchecked };
+    let network = Network::new(options(certificates, settings.auth.clone()));
     Ok(network.with_logins(logins(settings.docker_auth.clone())))
 }
 
+/// What a client is made of in this environment.
+pub(super) fn options(
+    certificates: Certificates,
+    credentials: BTreeMap<String, Credentials>,
+) -> ClientOptions {
+    let proxies = proxy_hosts(|name| std::env::var(name).ok());
+    ClientOptions { certificates, credentials, proxies, least_rate: Rate::LEAST }
+}
+
 /// What registries may know the user by: what the configuration says, and the files of podman and docker.
-fn logins(configured: BTreeMap<String, Login>) -> Logins {
+pub(super) fn logins(configured: BTreeMap<String, Login>) -> Logins {
     let text =
         |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     let environment = std::env::vars_os().filter_map(text).collect();

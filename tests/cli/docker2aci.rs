@@ -3,9 +3,11 @@
 
 use serde_json::json;
 
+use crate::registry::{BASIC, HOST, Registry, image};
 use crate::support::Run;
-use crate::support::oci::{Image, Packing};
+use crate::support::oci::{Image, Packing, digest};
 use crate::support::run::Ended;
+use crate::support::server::Answer;
 use crate::support::tar::Tar;
 use crate::world::World;
 
@@ -70,12 +72,81 @@ fn a_layout_is_taken_too_and_export_writes_the_same_image() {
 }
 
 #[test]
+fn an_image_of_a_registry_becomes_one_that_rkt_can_fetch() {
+    let registry = Registry::new(|asked, _| match asked.header("authorization") {
+        Some(BASIC) => None,
+        _ => Some(Answer::status(401).header("WWW-Authenticate", "Basic realm=\"x\"")),
+    });
+    let convert = || {
+        let run = Run::docker2aci().args(["-compression=none", &format!("docker://{HOST}/team/app:1")]);
+        let run = run.env_clear().current_dir(registry.world.path());
+        let variables = registry.server.environment();
+        let run = variables.into_iter().fold(run, |run, (name, value)| run.env(name, value));
+        run.env("DOCKER_CONFIG", registry.world.path()).end()
+    };
+    let refused = convert();
+    refused.expect_code(1);
+    let problem = format!("Error: conversion error: {HOST}/team/app: bad HTTP status code: 401\nhint: ");
+    assert!(refused.stderr.starts_with(&problem), "{}", refused.stderr);
+    assert_eq!(std::fs::read_dir(registry.world.path()).unwrap().count(), 0);
+
+    // What `docker login` has written.
+    let login = json!({"auths": {HOST: {"auth": &BASIC[6..]}}}).to_string();
+    std::fs::write(registry.world.path().join("config.json"), login).unwrap();
+    let converted = convert();
+    converted.expect_code(0);
+    let image = image(1);
+    let digests: Vec<_> = image.config["rootfs"]["diff_ids"].as_array().unwrap().iter().collect();
+    let told = format!(
+        "docker2aci: docker://{HOST}/team/app:1 is {}\ndocker2aci: Extracting {}\ndocker2aci: Extracting {}\n",
+        digest(&image.blobs().pop().unwrap()),
+        digests[0].as_str().unwrap(),
+        digests[1].as_str().unwrap()
+    );
+    converted.expect(0, "\nGenerated ACI(s):\nteam-app-1.aci\n", &told);
+    // But for its ID, it is what `rkt fetch` makes of it.
+    let manifest =
+        Run::new("tar").args(["-xOf"]).arg(registry.world.path().join("team-app-1.aci")).arg("manifest");
+    let manifest: serde_json::Value = serde_json::from_str(&manifest.stdout()).unwrap();
+    registry.login();
+    let fetched = registry.fetch(&format!("docker://{HOST}/team/app:1"));
+    fetched.expect_code(0);
+    let kept = registry.run(&format!("image cat-manifest {}", fetched.stdout.trim())).stdout;
+    assert_eq!(manifest, serde_json::from_str::<serde_json::Value>(&kept).unwrap());
+    registry.run("--insecure-options=image fetch ./team-app-1.aci").expect_code(0);
+}
+
+#[test]
+fn plain_http_and_unknown_certificates_are_for_who_asks_for_them() {
+    let registry = Registry::new(|asked, _| (asked.scheme == "https").then(|| Answer::status(500)));
+    let convert = |line: &str| {
+        let run = Run::docker2aci().args(line.split(' ')).env_clear().current_dir(registry.world.path());
+        run.env("HTTP_PROXY", format!("http://{}", registry.server.address())).end()
+    };
+    // Its authority is not known here.
+    let name = format!("docker://{}/team/app:1", registry.server.address());
+    let refused = convert(&name);
+    refused.expect_code(1);
+    let problem = format!("the certificate of {} is not accepted", registry.server.address());
+    assert!(refused.stderr.contains(&problem), "{}", refused.stderr);
+    assert!(refused.stderr.contains("; -insecure-skip-verify goes on"), "{}", refused.stderr);
+    convert(&format!("-insecure-allow-http {name}")).expect_code(0);
+    assert!(registry.world.path().join("team-app-1.aci").exists());
+
+    let registry = Registry::new(|_, _| None);
+    let name = format!("docker://{}/team/app:1", registry.server.address());
+    let run = Run::docker2aci().args(["-insecure-skip-verify", &name]).env_clear();
+    run.current_dir(registry.world.path()).end().expect_code(0);
+}
+
+#[test]
 fn what_is_wrong_is_told_in_its_own_words() {
     let world = world();
     for (line, code, message) in [
         ("a b", 2, "docker2aci [-debug]"),
         ("-nope a", 2, "flag provided but not defined: -nope"),
         ("-compression=xz saved.tar", 1, "Error: unknown compression method: xz"),
+        ("docker://Busybox", 1, "Error: conversion error: invalid docker URL \"docker://Busybox\""),
         ("-image=x docker://busybox", 1, "Error: conversion error: flag --image works only with files."),
         ("none.tar", 1, "Error: conversion error: opening none.tar: No such file or directory"),
         ("-image=other saved.tar", 1, "Error: conversion error: it has no image \"other\""),

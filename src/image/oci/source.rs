@@ -3,12 +3,17 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::convert::Origin;
 use super::document::{Config, DocumentError};
 use super::login::LoginError;
 use crate::image::digest::{Digest, Hasher};
 use crate::os::{Hint, SysError, interrupt};
+
+/// Layers that are brought and unpacked at the same time. Each has a pipeline of three threads.
+const WIDTH: usize = 3;
 
 /// An image whose documents are known, and whose layers can be had.
 pub struct RemoteImage<'a> {
@@ -248,4 +253,33 @@ pub fn check(what: &str, part: Part, bytes: &[u8]) -> Result<(), SourceError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Does `work` for 0 to `count` in a few threads, and returns what came out in that order; after a failure no more is
+/// begun.
+pub fn in_parallel<T: Send, E: Send>(
+    count: usize,
+    work: impl Fn(usize) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..WIDTH.min(count) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= count {
+                        return;
+                    }
+                    let result = work(index);
+                    if result.is_err() {
+                        next.fetch_max(count, Ordering::Relaxed);
+                    }
+                    done.lock().expect("no thread panics with it").push((index, result));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().expect("no thread panics with it");
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
 }

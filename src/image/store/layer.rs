@@ -10,8 +10,6 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +23,7 @@ use crate::image::digest::Digest;
 use crate::image::extract::{
     Devices, ExtractError, Owners, Target, Unfinished, UnpackedLayer, hides_all, unpack_oci_layer,
 };
-use crate::image::oci::source::{Blobs, Part, Sink, SourceError};
+use crate::image::oci::source::{Blobs, Part, Sink, SourceError, in_parallel};
 use crate::image::stream::{Flowed, Limits, Source};
 use crate::os::lock::{Lock, Sharing};
 use crate::os::{Hint, SysError, atomic, overlay, tree};
@@ -34,8 +32,6 @@ const LAYER: &str = "layer-";
 const CHAIN: &str = "chain-";
 /// The file of a tree that names the trees it consists of, the highest first, one a line.
 pub(super) const LAYERS: &str = "layers";
-/// Layers that are brought and unpacked at the same time. Each has a pipeline of three threads.
-const WIDTH: usize = 3;
 const VERSION: u32 = 1;
 const RECORD_LIMIT: u64 = 64 << 10;
 
@@ -580,33 +576,4 @@ fn content(layer: &Digest, cause: ExtractError) -> LayerError {
         }
         cause => LayerError::Content { layer: Box::new(*layer), cause },
     }
-}
-
-/// Does `work` for 0 to `count` in a few threads, and returns what came out in that order; after a failure no more is
-/// begun.
-fn in_parallel<T: Send, E: Send>(
-    count: usize,
-    work: impl Fn(usize) -> Result<T, E> + Sync,
-) -> Result<Vec<T>, E> {
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..WIDTH.min(count) {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= count {
-                        return;
-                    }
-                    let result = work(index);
-                    if result.is_err() {
-                        next.fetch_max(count, Ordering::Relaxed);
-                    }
-                    done.lock().expect("no thread panics with it").push((index, result));
-                }
-            });
-        }
-    });
-    let mut done = done.into_inner().expect("no thread panics with it");
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
 }

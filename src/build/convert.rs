@@ -1,7 +1,10 @@
 //! docker2aci: an image in a file of docker's or OCI's, or of a registry, becomes an App Container Image (spec
 //! build-tools.md 6.7 to 6.10).
 //!
-//! Layers are squashed, for anybody: nothing is unpacked, and no root is needed.
+//! Layers are squashed, or become images that depend on each other; for anybody: nothing is unpacked, and no root is
+//! needed.
+
+mod layers;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,9 +12,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use flate2::GzBuilder;
+use flate2::write::GzEncoder;
 
+use crate::appc::image_id::ImageHash;
 use crate::appc::image_manifest::ImageManifest;
-use crate::image::digest::Digest;
+use crate::image::digest::{Algorithm, Digest, Hasher};
 use crate::image::oci::convert::{ConvertError, Origin, convert};
 use crate::image::oci::local::open_any;
 use crate::image::oci::name::DockerReference;
@@ -30,6 +35,15 @@ pub enum Packing {
     Gzip,
     /// Not at all.
     None,
+}
+
+/// What becomes of the layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    /// One image.
+    Squashed,
+    /// An image each.
+    Apart,
 }
 
 /// Where the image is.
@@ -60,17 +74,19 @@ pub struct Request<'a> {
     pub from: ConvertedFrom<'a>,
     /// Told how many bytes of a layer have come.
     pub progress: &'a (dyn Fn(&Part, u64) + Sync),
-    /// How the result is packed.
+    /// What becomes of the layers.
+    pub layers: Layers,
+    /// How the results are packed.
     pub packing: Packing,
-    /// Where the result goes.
+    /// Where the results go.
     pub dir: &'a Path,
 }
 
 /// What came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generated {
-    /// The name of the file in the directory.
-    pub file_name: String,
+    /// The files below the directory, the image of the lowest layer first.
+    pub file_names: Vec<PathBuf>,
     /// The image's manifest.
     pub manifest: ImageManifest,
     /// What could not get into it, as sentences.
@@ -141,10 +157,10 @@ impl Drop for Scratch {
     }
 }
 
-/// Converts an image and writes it to a file, which replaces one of that name.
+/// Converts an image and writes it to a file, or one for each of its layers, which replace those of their names.
 ///
 /// # Errors
-/// When the image can't be read or is not valid, or the file can't be written; then there is none.
+/// When the image can't be read or is not valid, or a file can't be written; then there is none.
 pub fn convert_image(request: &Request<'_>) -> Result<Generated, ConversionError> {
     let _interrupts = interrupt::Watch::start();
     let scratch = Scratch::below(request.dir)?;
@@ -167,27 +183,71 @@ pub fn convert_image(request: &Request<'_>) -> Result<Generated, ConversionError
     let converted = convert(&image.config, &Digest::sha256(&image.config_bytes), &image.origin)?;
     let layers = bring(&image, &scratch.0, request.progress)?;
     diff_ids.iter().for_each(|diff_id| log::info!("Extracting {diff_id}"));
+    let open = |index: usize| File::open(&layers[index]).map_err(SysError::on("opening", &layers[index]));
+    if request.layers == Layers::Apart {
+        return layers::write_all(&image, converted, open, (request.dir, request.packing), &limits);
+    }
     let file_name = file_name(&image.origin);
     let output = WholeFile::begin(&request.dir.join(&file_name), Existing::Replace)?;
-    let open = |index: usize| File::open(&layers[index]).map_err(SysError::on("opening", &layers[index]));
     let manifest = converted.manifest.to_json();
+    write_aci(&output, request.packing, |to| squash(manifest.as_bytes(), diff_ids, open, &limits, to))?;
+    output.publish()?;
+    let file_names = vec![file_name.into()];
+    Ok(Generated { file_names, manifest: converted.manifest, notices: converted.notices })
+}
+
+/// Packs what `write` writes into a file, and tells the ID of the image.
+fn write_aci<'o>(
+    output: &'o WholeFile,
+    packing: Packing,
+    write: impl FnOnce(Output<'o>) -> Result<Output<'o>, SquashError>,
+) -> Result<ImageHash, ConversionError> {
     let buffered = io::BufWriter::with_capacity(1 << 16, output.file());
-    let written = match request.packing {
-        Packing::None => squash(manifest.as_bytes(), diff_ids, open, &limits, buffered)?.into_inner(),
+    let to = match packing {
+        Packing::None => Packed::None(buffered),
         Packing::Gzip => {
             // Neither a name nor a time, and "unknown" (255) as the system: equal images give equal files.
             let packed = GzBuilder::new().mtime(0).operating_system(255);
-            let packed = packed.write(buffered, flate2::Compression::default());
-            let packed = squash(manifest.as_bytes(), diff_ids, open, &limits, packed)?;
-            packed.finish().map_err(SysError::on("writing", output.path()))?.into_inner()
+            Packed::Gzip(Box::new(packed.write(buffered, flate2::Compression::default())))
         }
     };
-    written
-        .map_err(|error| SysError::new("writing", output.path(), error.into_error()))?
-        .flush()
-        .map_err(SysError::on("writing", output.path()))?;
-    output.publish()?;
-    Ok(Generated { file_name, manifest: converted.manifest, notices: converted.notices })
+    let Output { to, hasher } = write(Output { to, hasher: Algorithm::Sha512.hasher() })?;
+    let buffered = match to {
+        Packed::None(buffered) => buffered,
+        Packed::Gzip(packed) => packed.finish().map_err(SysError::on("writing", output.path()))?,
+    };
+    buffered.into_inner().map_err(|error| SysError::new("writing", output.path(), error.into_error()))?;
+    let id = format!("sha512-{}", hasher.finish().hex());
+    Ok(id.parse().expect("it is the text of an ID"))
+}
+
+/// Where an image goes, and the digest of what has gone there.
+struct Output<'o> {
+    to: Packed<'o>,
+    hasher: Hasher,
+}
+
+enum Packed<'o> {
+    None(io::BufWriter<&'o File>),
+    Gzip(Box<GzEncoder<io::BufWriter<&'o File>>>),
+}
+
+impl Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = match &mut self.to {
+            Packed::None(to) => to.write(bytes)?,
+            Packed::Gzip(to) => to.write(bytes)?,
+        };
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.to {
+            Packed::None(to) => to.flush(),
+            Packed::Gzip(to) => to.flush(),
+        }
+    }
 }
 
 /// Brings the layers as they were delivered, each checked, to files in `dir`.
@@ -211,10 +271,13 @@ fn bring(
 /// `<image name with / as ->[-<tag>].aci` (spec build-tools.md 6.8).
 fn file_name(origin: &Origin) -> String {
     let tag = origin.tag.as_ref().map(|tag| format!("-{tag}")).unwrap_or_default();
-    let name = format!("{}{tag}", origin.repository.trim_matches('/'));
-    // A name of a stranger must not lead to another directory.
+    without_slashes(&format!("{}{tag}.aci", origin.repository.trim_matches('/')))
+}
+
+/// A name of a stranger that can't lead to another directory.
+fn without_slashes(name: &str) -> String {
     let safe = |c: char| if c == '/' || c.is_control() { '-' } else { c };
-    format!("{}.aci", name.chars().map(safe).collect::<String>().trim_start_matches(['.', '-']))
+    name.chars().map(safe).collect::<String>().trim_start_matches(['.', '-']).to_owned()
 }
 
 #[cfg(test)]

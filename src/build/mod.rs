@@ -26,7 +26,7 @@ mod state;
 mod write;
 
 pub use self::convert::{
-    ConversionError, ConvertedFrom, Generated, Packing, Request as ConversionRequest, convert_image,
+    ConversionError, ConvertedFrom, Generated, Layers, Packing, Request as ConversionRequest, convert_image,
 };
 pub use self::{
     begin::{Begun, Start},

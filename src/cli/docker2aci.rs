@@ -7,7 +7,7 @@ use std::path::Path;
 use super::progress::Bars;
 use super::{Exit, logging, network, output, version};
 use crate::appc::image_manifest::ImageManifest;
-use crate::build::{ConversionRequest, ConvertedFrom, Generated, Packing, convert_image};
+use crate::build::{ConversionRequest, ConvertedFrom, Generated, Layers, Packing, convert_image};
 use crate::image::fetch::Work;
 use crate::image::http::{Certificates, Client};
 use crate::image::oci::name::DockerReference;
@@ -94,16 +94,13 @@ fn run(words: &Words) -> Result<(), Failure> {
         Some("none") => Packing::None,
         Some(other) => return Err((format!("Error: unknown compression method: {other}\n"), 1)),
     };
-    if words.no_squash {
-        return Err(failed("-nosquash is not supported by this version yet".to_owned()));
-    }
     let generated = convert(words, image, packing).map_err(failed)?;
     for notice in &generated.notices {
         output::message(notice);
     }
     tell_app(&generated.manifest);
     output::line("\nGenerated ACI(s):");
-    output::line(&generated.file_name);
+    generated.file_names.iter().for_each(|name| output::line(name.display()));
     Ok(())
 }
 
@@ -115,7 +112,9 @@ fn convert(words: &Words, image: &str, packing: Packing) -> Result<Generated, St
             bars.show(&Work::Layer { digest }, Progress { read, total: part.size });
         }
     };
-    let request = |from| ConversionRequest { from, progress: &progress, packing, dir: Path::new(".") };
+    let layers = if words.no_squash { Layers::Apart } else { Layers::Squashed };
+    let dir = Path::new(".");
+    let request = |from| ConversionRequest { from, progress: &progress, layers, packing, dir };
     let generated = match image.strip_prefix("docker://") {
         None => {
             let from = ConvertedFrom::File { path: image.as_ref(), image: words.image.as_deref() };

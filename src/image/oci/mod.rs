@@ -1,5 +1,6 @@
 //! Images of the OCI and Docker formats: their documents, where they come from, and what they become.
 
+pub mod chain;
 pub mod convert;
 pub mod document;
 pub mod files;

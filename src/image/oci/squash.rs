@@ -1,4 +1,5 @@
-//! The layers of an image as one App Container Image (spec build-tools.md 6.10): without a file system in between, so
+//! The layers of an image as one App Container Image, or one of them as an image that needs those below it (spec
+//! build-tools.md 6.10): without a file system in between, so
 //! that anybody can do it, and the same bytes come out for the same layers.
 //!
 //! The highest layer comes first. Each is read twice: to learn what it has, and to write what is not hidden by those
@@ -10,6 +11,7 @@ use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 
+use super::chain::Additions;
 use crate::image::archive::write::Writer;
 use crate::image::archive::{ArchiveError, Entry, EntryPath, Kind, Place, Reader};
 use crate::image::digest::Digest;
@@ -43,6 +45,12 @@ pub enum SquashError {
     /// A hard link leads nowhere.
     #[error("{0}: its hard link's target is in no layer")]
     Link(Place),
+    /// A name that no manifest can hold.
+    #[error("{0}: its name is not UTF-8, and must be in the manifest's list of what is there")]
+    NoText(Place),
+    /// More names than a manifest can hold.
+    #[error("a list of all that is there is larger than a manifest may be")]
+    LongList,
     /// A layer can't be read.
     #[error(transparent)]
     System(#[from] SysError),
@@ -56,17 +64,30 @@ impl Hint for SquashError {
         match self {
             Self::Layer { cause, .. } => cause.hint(),
             Self::System(cause) => cause.hint(),
+            Self::NoText(_) | Self::LongList => {
+                Some("an image whose layers are squashed needs no such list".into())
+            }
             Self::DiffId { .. } | Self::Dev | Self::Link(_) | Self::Write(_) => None,
         }
     }
 }
 
 /// What goes on while a layer is read.
-enum PassError {
+#[derive(Debug)]
+pub(super) enum PassError {
     Archive(ArchiveError),
     Write(io::Error),
     Dev,
+    LongList,
 }
+
+/// What is in the /dev of every image that has nothing there: names and texts of symbolic links.
+pub(super) const LINKS: [(&str, &str); 4] = [
+    ("dev/stdin", "/proc/self/fd/0"),
+    ("dev/fd", "/proc/self/fd"),
+    ("dev/stdout", "/dev/console"),
+    ("dev/stderr", "/dev/console"),
+];
 
 impl From<StreamError> for PassError {
     fn from(cause: StreamError) -> Self {
@@ -99,38 +120,54 @@ pub fn squash<W: Write>(
     limits: &Limits,
     to: W,
 ) -> Result<W, SquashError> {
-    let mut squashing = Squashing {
-        to: Writer::new(to),
-        hasher: RandomState::new(),
-        above: Above::default(),
-        pending: HashMap::new(),
-        has_root: false,
-    };
+    let mut squashing = Squashing::new(to);
     for (index, diff_id) in diff_ids.iter().enumerate().rev() {
-        let pass = |squashing: &mut Squashing<W>, layer: Option<&Layer>| {
-            let source =
-                Source { file: open(index)?, keep: None, watch: None, limits: *limits, progress: None };
-            let (seen, flowed) = run_hashed(source, diff_id.algorithm(), |incoming| match layer {
-                None => squashing.look(incoming, limits),
-                Some(layer) => squashing.write(incoming, limits, layer).map(|()| Layer::default()),
-            })
-            .map_err(|error| match error {
-                PassError::Archive(cause) => SquashError::Layer { layer: Box::new(*diff_id), cause },
-                PassError::Write(cause) => SquashError::Write(cause),
-                PassError::Dev => SquashError::Dev,
-            })?;
-            if flowed.digest != *diff_id {
-                let (layer, found) = (Box::new(*diff_id), Box::new(flowed.digest));
-                return Err(SquashError::DiffId { layer, found });
-            }
-            Ok(seen)
-        };
-        let mut layer = pass(&mut squashing, None)?;
-        squashing.resolve(&mut layer);
-        pass(&mut squashing, Some(&layer))?;
-        squashing.register(layer);
+        squashing.pass(diff_id, || open(index), limits)?;
     }
-    squashing.finish(manifest)
+    squashing.finish(manifest, None)
+}
+
+/// Writes the image of the highest of some layers alone. Those below it are looked into for what its hard links lead to.
+///
+/// # Errors
+/// As [`squash`].
+pub fn write_highest<W: Write>(
+    (manifest, additions): (&[u8], &Additions),
+    diff_ids: &[Digest],
+    open: impl Fn(usize) -> Result<File, SysError>,
+    limits: &Limits,
+    to: W,
+) -> Result<W, SquashError> {
+    let mut squashing = Squashing::new(to);
+    for (index, diff_id) in diff_ids.iter().enumerate().rev() {
+        let is_highest = index + 1 == diff_ids.len();
+        if !is_highest && squashing.pending.is_empty() {
+            break;
+        }
+        squashing.wants = if is_highest { Wants::All } else { Wants::Links };
+        squashing.pass(diff_id, || open(index), limits)?;
+    }
+    squashing.finish(manifest, Some(additions))
+}
+
+/// Reads a layer, and holds it to its diff ID.
+pub(super) fn read_layer<T>(
+    diff_id: &Digest,
+    file: File,
+    limits: &Limits,
+    read: impl FnOnce(&mut Incoming) -> Result<T, PassError>,
+) -> Result<T, SquashError> {
+    let source = Source { file, keep: None, watch: None, limits: *limits, progress: None };
+    let (read, flowed) = run_hashed(source, diff_id.algorithm(), read).map_err(|error| match error {
+        PassError::Archive(cause) => SquashError::Layer { layer: Box::new(*diff_id), cause },
+        PassError::Write(cause) => SquashError::Write(cause),
+        PassError::Dev => SquashError::Dev,
+        PassError::LongList => SquashError::LongList,
+    })?;
+    if flowed.digest != *diff_id {
+        return Err(SquashError::DiffId { layer: Box::new(*diff_id), found: Box::new(flowed.digest) });
+    }
+    Ok(read)
 }
 
 type Print = u64;
@@ -176,8 +213,18 @@ enum LinkTarget {
     Below(EntryPath),
 }
 
+/// What of a layer gets into the image.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    /// All that those above do not hide.
+    All,
+    /// What hard links of those above lead to.
+    Links,
+}
+
 struct Squashing<W> {
     to: Writer<W>,
+    wants: Wants,
     hasher: RandomState,
     above: Above,
     /// Hard links of higher layers that look for their file, by where it is.
@@ -186,6 +233,31 @@ struct Squashing<W> {
 }
 
 impl<W: Write> Squashing<W> {
+    fn new(to: W) -> Self {
+        Self {
+            to: Writer::new(to),
+            wants: Wants::All,
+            hasher: RandomState::new(),
+            above: Above::default(),
+            pending: HashMap::new(),
+            has_root: false,
+        }
+    }
+
+    /// Goes through a layer, twice.
+    fn pass(
+        &mut self,
+        diff_id: &Digest,
+        open: impl Fn() -> Result<File, SysError>,
+        limits: &Limits,
+    ) -> Result<(), SquashError> {
+        let mut layer = read_layer(diff_id, open()?, limits, |incoming| self.look(incoming, limits))?;
+        self.resolve(&mut layer);
+        read_layer(diff_id, open()?, limits, |incoming| self.write(incoming, limits, &layer))?;
+        self.register(layer);
+        Ok(())
+    }
+
     fn print(&self, path: &[u8]) -> Print {
         self.hasher.hash_one(path)
     }
@@ -262,7 +334,7 @@ impl<W: Write> Squashing<W> {
         let parents = self.parents(path);
         let is_last = layer.last.get(&print).is_some_and(|(last, _)| *last == number);
         let is_cut = parents.iter().any(|parent| layer.cut.get(parent).is_some_and(|cut| *cut > number));
-        is_last && !is_cut && self.is_shown(print, &parents, is_dir)
+        self.wants == Wants::All && is_last && !is_cut && self.is_shown(print, &parents, is_dir)
     }
 
     /// Whether the layers above leave `path` alone.
@@ -403,49 +475,56 @@ impl<W: Write> Squashing<W> {
         self.above.opaque.extend(layer.opaque);
     }
 
-    fn finish(mut self, manifest: &[u8]) -> Result<W, SquashError> {
+    fn finish(mut self, manifest: &[u8], additions: Option<&Additions>) -> Result<W, SquashError> {
         if let Some(link) = self.pending.values().flat_map(|(_, links)| links).min() {
             return Err(SquashError::Link(Place::named(link.as_bytes())));
         }
-        self.write_rest(manifest).map_err(SquashError::Write)?;
+        self.write_rest(manifest, additions).map_err(SquashError::Write)?;
         self.to.finish().map_err(SquashError::Write)
     }
 
     /// What every image has: a top directory, links in /dev, and the manifest.
-    fn write_rest(&mut self, manifest: &[u8]) -> io::Result<()> {
-        let entry = |path: EntryPath, kind, mode, size| Entry {
-            path,
-            kind,
-            mode,
-            uid: 0,
-            gid: 0,
-            mtime: (0, 0),
-            xattrs: Vec::new(),
-            size,
-        };
+    fn write_rest(&mut self, manifest: &[u8], additions: Option<&Additions>) -> io::Result<()> {
+        let directory = |path| made(path, Kind::Directory, 0o755, 0);
         if !self.has_root {
-            self.to.entry(&entry(EntryPath::top().below(b"rootfs"), Kind::Directory, 0o755, 0))?;
+            let root = additions.map_or_else(|| directory(EntryPath::top()), |more| more.root.clone());
+            self.add(root)?;
         }
-        for (name, target) in [
-            ("dev/stdin", "/proc/self/fd/0"),
-            ("dev/fd", "/proc/self/fd"),
-            ("dev/stdout", "/dev/console"),
-            ("dev/stderr", "/dev/console"),
-        ] {
-            let path = EntryPath::new(name.as_bytes()).expect("it is a name");
-            if !self.above.present.contains_key(&self.print(path.as_bytes())) {
-                self.to.entry(&entry(path.below(b"rootfs"), Kind::Symlink(target.into()), 0o777, 0))?;
+        for implied in additions.iter().flat_map(|more| &more.directories) {
+            self.add(implied.clone())?;
+        }
+        let links = match additions {
+            Some(more) => more.links.clone(),
+            None => {
+                let is_missing =
+                    |(name, _): &(&str, &str)| !self.above.present.contains_key(&self.print(name.as_bytes()));
+                LINKS.into_iter().filter(is_missing).collect()
             }
+        };
+        for (name, target) in links {
+            let path = EntryPath::new(name.as_bytes()).expect("it is a name");
+            self.add(made(path, Kind::Symlink(target.into()), 0o777, 0))?;
         }
         let path = EntryPath::new(b"manifest").expect("it is a name");
         let kind = Kind::File { sparse: None };
-        self.to.entry(&entry(path, kind, 0o644, manifest.len() as u64))?;
+        self.to.entry(&made(path, kind, 0o644, manifest.len() as u64))?;
         self.to.data(manifest)
+    }
+
+    /// Adds an entry that no layer has.
+    fn add(&mut self, mut entry: Entry) -> io::Result<()> {
+        entry.path = entry.path.below(b"rootfs");
+        self.to.entry(&entry)
     }
 }
 
+/// An entry of root's, of no time.
+pub(super) fn made(path: EntryPath, kind: Kind, mode: u32, size: u64) -> Entry {
+    Entry { path, kind, mode, uid: 0, gid: 0, mtime: (0, 0), xattrs: Vec::new(), size }
+}
+
 /// Calls `each` with the number, the entry and the archive, for its data.
-fn each_entry(
+pub(super) fn each_entry(
     incoming: &mut Incoming,
     limits: &Limits,
     mut each: impl FnMut(u32, &Entry, &mut Reader<&mut Incoming>) -> Result<(), PassError>,

@@ -37,6 +37,13 @@ bench:
 crash:
 	tests/crash/run $(RELEASE)
 
+# Generated inputs for everything that reads what strangers write: ten minutes a target. TARGET=archive SECONDS=60 for one
+# of manifests, references, archive, oci and discovery; what is found is kept in tests/corpus.
+.PHONY: fuzz
+fuzz:
+	FUZZ_SECONDS=$(or $(SECONDS),600) $(CARGO) test --locked --test fuzz \
+		--config profile.dev.package.rkt.opt-level=1 -- --nocapture --test-threads=1 $(if $(TARGET),--exact $(TARGET))
+
 # The manual pages, made from the same definitions as the commands' own help.
 .PHONY: man
 man:

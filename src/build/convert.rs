@@ -20,7 +20,7 @@ use crate::image::digest::{Algorithm, Digest, Hasher};
 use crate::image::oci::convert::{ConvertError, Origin, convert};
 use crate::image::oci::local::open_any;
 use crate::image::oci::name::DockerReference;
-use crate::image::oci::registry::{self, Access};
+use crate::image::oci::registry::{self, Access, Resolved};
 use crate::image::oci::source::{Part, RemoteImage, Sink, SourceError, in_parallel};
 use crate::image::oci::squash::{SquashError, squash};
 use crate::image::stream::Limits;
@@ -167,7 +167,9 @@ pub fn convert_image(request: &Request<'_>) -> Result<Generated, ConversionError
     let limits = Limits::default();
     let image = match request.from {
         ConvertedFrom::File { path, image } => open_any(path, image, &scratch.0, &limits),
-        ConvertedFrom::Registry { reference, access, tell } => registry::open(reference, access, tell),
+        ConvertedFrom::Registry { reference, access, tell } => {
+            registry::resolve(reference, access, tell).and_then(Resolved::open)
+        }
     };
     let image = image.map_err(|cause| match cause {
         SourceError::Several(names) => ConversionError::Several(names),

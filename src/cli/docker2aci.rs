@@ -130,7 +130,12 @@ fn convert(words: &Words, image: &str, packing: Packing) -> Result<Generated, St
             let client = Client::new(network::options(certificates, BTreeMap::new()));
             let client = client.map_err(|error| tell(&error))?;
             let logins = network::logins(BTreeMap::new());
-            let access = Access { client: &client, logins: &logins, allows_http: words.allow_http };
+            let access = Access {
+                client: &client,
+                logins: &logins,
+                allows_http: words.allow_http,
+                known_config: &|_| None,
+            };
             let tell = |text: String| output::message(text);
             convert_image(&request(ConvertedFrom::Registry { reference: &reference, access, tell: &tell }))
         }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use crate::support::cosign::{CosignKey, other_keys};
 use crate::support::keys::TestKey;
@@ -377,18 +378,28 @@ fn keys_come_by_https_from_a_page_or_an_url() {
 
 #[test]
 fn what_a_killed_trust_has_left_goes_with_the_next_key() {
-    let key = TestKey::new("one");
-    let world = world(&key);
-    let dir = world.path().join("loc/trustedkeys/prefix.d/example.com");
-    let file = dir.join(key.fingerprint());
+    let world = World::new();
+    let (pgp, image) = (TestKey::new("one"), CosignKey::p256());
+    for (prefix, dir, public, fingerprint) in [
+        ("example.com", "prefix.d/example.com", pgp.public(), pgp.fingerprint()),
+        ("docker://example.com/team", "registry.d/example.com/team", image.public(), image.fingerprint()),
+    ] {
+        fs::write(world.path().join("key"), public).unwrap();
+        let dir = world.path().join("loc/trustedkeys").join(dir);
+        trust_again(&world, prefix, &dir, &dir.join(fingerprint));
+    }
+}
+
+/// Stores the key of the file `key` as `file`, whatever is there.
+fn trust_again(world: &World, prefix: &str, dir: &Path, file: &Path) {
     let trust = || {
-        let line = format!("{TRUST} --prefix=example.com --skip-fingerprint-review key.asc");
+        let line = format!("{TRUST} --prefix={prefix} --skip-fingerprint-review key");
         world.run(&line).expect_code(0);
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 1);
         assert_eq!(file.symlink_metadata().unwrap().permissions().mode() & 0o7777, 0o644);
     };
     trust();
-    let stored = fs::read_to_string(&file).unwrap();
+    let stored = fs::read_to_string(file).unwrap();
     fs::write(dir.join(".tmp-0123"), "half a k").unwrap();
     let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap());
     trust();
@@ -396,14 +407,14 @@ fn what_a_killed_trust_has_left_goes_with_the_next_key() {
     assert_eq!(std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap()), inode);
     // An older copy, a mask and a wrong mode give way.
     for text in ["older", ""] {
-        fs::write(&file, text).unwrap();
+        fs::write(file, text).unwrap();
         trust();
-        assert_eq!(fs::read_to_string(&file).unwrap(), stored);
+        assert_eq!(fs::read_to_string(file).unwrap(), stored);
     }
-    fs::remove_file(&file).unwrap();
-    std::os::unix::fs::symlink("/dev/null", &file).unwrap();
+    fs::remove_file(file).unwrap();
+    std::os::unix::fs::symlink("/dev/null", file).unwrap();
     trust();
-    assert_eq!(fs::read_to_string(&file).unwrap(), stored);
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(fs::read_to_string(file).unwrap(), stored);
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
     trust();
 }

@@ -193,20 +193,27 @@ impl Keystore {
             Scope::Prefix(prefix) => self.local.join(PREFIX).join(prefix.as_str()),
         };
         let path = dir.join(key.fingerprint());
-        let add = || {
-            atomic::make_dirs(&dir, 0o755)?;
-            let notice = || log::info!("waiting for another rkt that adds a key to {}", dir.display());
-            let _lock = Lock::wait_on(&dir, Sharing::Exclusive, notice)?;
-            sweep(&dir)?;
-            // First the key: a mark without its key means nothing.
-            store_file(&path, &key.to_armored())?;
-            match self_signatures {
-                SelfSignatures::Strong => Ok(()),
-                SelfSignatures::Sha1Allowed => store_file(&marker(&path), ALLOW_SHA1_TEXT),
-            }
-        };
-        add().map(|()| path.clone()).map_err(KeystoreError::Write)
+        let armored = key.to_armored();
+        // First the key: a mark without its key means nothing.
+        let mut files = vec![(path.clone(), &armored[..])];
+        if self_signatures == SelfSignatures::Sha1Allowed {
+            files.push((marker(&path), ALLOW_SHA1_TEXT));
+        }
+        store_files(&dir, &files).map_err(KeystoreError::Write)?;
+        Ok(path)
     }
+}
+
+/// Stores files of a key in the directory `dir`, one after the other; durable on return.
+///
+/// # Locking
+/// The directory, exclusive; waits for others who store a key there.
+pub(super) fn store_files(dir: &Path, files: &[(PathBuf, &[u8])]) -> Result<(), SysError> {
+    atomic::make_dirs(dir, 0o755)?;
+    let notice = || log::info!("waiting for another rkt that adds a key to {}", dir.display());
+    let _lock = Lock::wait_on(dir, Sharing::Exclusive, notice)?;
+    sweep(dir)?;
+    files.iter().try_for_each(|(path, bytes)| store_file(path, bytes))
 }
 
 /// Removes what a killed process has left, under the lock of the directory.

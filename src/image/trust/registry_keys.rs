@@ -14,9 +14,8 @@
 use std::path::{Path, PathBuf};
 
 use super::image_key::ImageKey;
-use super::keystore::{KeyFile, Keystore, KeystoreError, key_files};
+use super::keystore::{KeyFile, Keystore, KeystoreError, key_files, store_files};
 use crate::image::oci::name::{DockerReference, RegistryPrefix};
-use crate::os::atomic;
 
 const REGISTRY: &str = "registry.d";
 
@@ -48,11 +47,13 @@ impl Keystore {
     ///
     /// # Errors
     /// When a directory or file can't be written.
+    ///
+    /// # Locking
+    /// The directory of the prefix, exclusive; waits for others who store a key there.
     pub fn add_image_key(&self, prefix: &RegistryPrefix, key: &ImageKey) -> Result<PathBuf, KeystoreError> {
         let dir = dir_of(&self.local, prefix);
-        atomic::make_dirs(&dir, 0o755).map_err(KeystoreError::Write)?;
         let path = dir.join(key.fingerprint());
-        atomic::write(&path, &key.to_pem(), 0o644).map_err(KeystoreError::Write)?;
+        store_files(&dir, &[(path.clone(), &key.to_pem())]).map_err(KeystoreError::Write)?;
         Ok(path)
     }
 }

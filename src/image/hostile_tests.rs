@@ -253,6 +253,29 @@ fn a7_headers_paths_and_sparse_maps_are_bounded() {
     assert!(refused(aci().pax(&records).file("rootfs/x", data)).ends_with("does not fit its size"));
 }
 
+/// Found by generated archives: GNU tar makes a directory of it.
+#[test]
+fn a6_a_sparse_file_is_not_called_like_a_directory() {
+    let error = refused(aci().member(&Member::new("rootfs/s/", b'S')));
+    assert_eq!(error, "entry \"rootfs/s/\": it is a directory by its name and a file by its type");
+}
+
+/// Found by generated archives: GNU tar makes a file of holes of it.
+#[test]
+fn a6_only_a_file_has_a_sparse_map() {
+    let records = [
+        ("GNU.sparse.size", b"3000".to_vec()),
+        ("GNU.sparse.numblocks", b"1".to_vec()),
+        ("GNU.sparse.name", b"rootfs/s".to_vec()),
+        ("GNU.sparse.map", b"3000,0".to_vec()),
+    ];
+    for typeflag in [b'5', b'6', b'S'] {
+        let error = refused(aci().pax(&records).member(&Member::new("rootfs/x", typeflag)));
+        assert_eq!(error, "entry \"rootfs/s\": it has a sparse map, which its type does not allow");
+    }
+    extracted(aci().pax(&records).member(&Member::new("rootfs/x", b'0')));
+}
+
 #[test]
 fn a7_sparse_files_are_read_in_both_forms() {
     let mut old = Member::new("rootfs/old", b'S');

@@ -494,6 +494,7 @@ impl<C: Chunks> Reader<C> {
         // GNU tar, as they do, passes over it.
         let size = if typeflag == b'1' { 0 } else { pax.size.unwrap_or(header_size) };
         let has_data = matches!(typeflag, b'0' | 0 | b'7' | b'S');
+        let is_sparse = pax.sparse.is_some();
         if !has_data && size != 0 {
             return Err(refuse("it has data, which its type does not allow".into()));
         }
@@ -507,8 +508,9 @@ impl<C: Chunks> Reader<C> {
         self.set_data(size);
         let mut stored = size;
         let kind = match typeflag {
-            b'0' | 0 | b'7' if name.ends_with(b"/") => {
-                if size != 0 {
+            // A sparse file is a file to some and, for its name, a directory to GNU tar.
+            b'0' | 0 | b'7' | b'S' if name.ends_with(b"/") => {
+                if size != 0 || typeflag == b'S' {
                     return Err(refuse("it is a directory by its name and a file by its type".into()));
                 }
                 Kind::Directory
@@ -556,6 +558,9 @@ impl<C: Chunks> Reader<C> {
                 return Err(refuse(format!("entries of type '{shown}' are not supported")));
             }
         };
+        if is_sparse && (typeflag == b'S' || !matches!(kind, Kind::File { .. })) {
+            return Err(refuse("it has a sparse map, which its type does not allow".into()));
+        }
         let id = |from_pax: Option<u64>, range, what: &str| -> Result<u32, ArchiveError> {
             let id = match from_pax {
                 Some(id) => Ok(id),

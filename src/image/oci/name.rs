@@ -18,8 +18,8 @@ pub const DOCKER_HUB: &str = "registry-1.docker.io";
 const HUB_ALIASES: [&str; 3] = ["docker.io", "index.docker.io", "registry.hub.docker.com"];
 /// What names without a slash are below there.
 const LIBRARY: &str = "library";
-/// Bytes that a name without tag and digest may have.
-const LONGEST: usize = 255;
+/// The most characters that registry and name may have together (distribution-spec 1.1, "Pulling manifests").
+const MAX_NAME: usize = 255;
 
 /// The name of an image in a registry, whole.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -167,7 +167,7 @@ impl FromStr for RegistryPrefix {
             return Err(RegistryPrefixError::Version(text.to_owned()));
         }
         let is_name = name.is_empty() && registry.is_some() || name.split('/').all(is_component);
-        if !is_name || rest.len() > LONGEST {
+        if !is_name || rest.len() > MAX_NAME {
             return Err(invalid());
         }
         let registry = whole_registry(registry).ok_or_else(invalid)?;
@@ -196,12 +196,15 @@ fn parse(text: &str) -> Option<DockerReference> {
         Some((path, tag)) => (path, Some(tag)),
         None => (path, None),
     };
-    if tag.is_some_and(|tag| !is_tag(tag)) || !path.split('/').all(is_component) || rest.len() > LONGEST {
+    if tag.is_some_and(|tag| !is_tag(tag)) || !path.split('/').all(is_component) {
         return None;
     }
     let registry = whole_registry(registry)?;
     let on_hub = registry == DOCKER_HUB && !path.contains('/');
     let repository = if on_hub { format!("{LIBRARY}/{path}") } else { path.to_owned() };
+    if registry.len() + "/".len() + repository.len() > MAX_NAME {
+        return None;
+    }
     let version = match digest {
         Some(digest) => Version::Digest(digest),
         None => Version::Tag(tag.unwrap_or("latest").to_owned()),
@@ -397,6 +400,17 @@ mod tests {
             prefixes,
             [host.into(), format!("{host}/team"), format!("{host}/team/app"), format!("{host}/team/app/x")]
         );
+    }
+
+    /// Found by generated references: the name that was made whole was too long to be read again.
+    #[test]
+    fn a_name_is_as_long_as_it_is_when_it_is_whole() {
+        let longest = "a".repeat(255 - "registry-1.docker.io/library/".len());
+        let parsed: DockerReference = format!("{longest}:{}", "t".repeat(128)).parse().unwrap();
+        assert_eq!(parsed.to_string().parse::<DockerReference>().unwrap().name(), parsed.name());
+        assert!(format!("{longest}a").parse::<DockerReference>().is_err());
+        assert!(format!("docker.io/library/{longest}").parse::<DockerReference>().is_ok());
+        assert!(format!("reg.example.com/{}", "a".repeat(240)).parse::<DockerReference>().is_err());
     }
 
     proptest! {

@@ -12,7 +12,7 @@ pub enum VolumeError {
         part: String,
     },
     /// A key stands twice.
-    #[error("label {key} with multiple values {}", multiple(.values))]
+    #[error("label {} with multiple values {}", .key.escape_debug(), multiple(.values))]
     Twice {
         /// The key.
         key: String,

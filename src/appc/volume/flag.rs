@@ -202,6 +202,13 @@ mod tests {
         }
     }
 
+    /// Found by generated references.
+    #[test]
+    fn a_message_about_a_flag_has_no_control_character() {
+        let error = Mount::from_flag("a\tb=1,a\tb=\u{1b}").unwrap_err().to_string();
+        assert_eq!(error, r#"label a\tb with multiple values ["1" "\u{1b}"]"#);
+    }
+
     proptest! {
         #[test]
         fn any_flag_is_read_or_refused(rest in "(,(kind|source|mode|uid|readOnly|x)=[a-z0-9/=]{0,5}){0,5}") {

@@ -253,11 +253,13 @@ fn a7_headers_paths_and_sparse_maps_are_bounded() {
     assert!(refused(aci().pax(&records).file("rootfs/x", data)).ends_with("does not fit its size"));
 }
 
-/// Found by generated archives: GNU tar makes a directory of it.
+/// Found by generated archives: GNU tar makes a directory of the first, and lists the second as a file.
 #[test]
-fn a6_a_sparse_file_is_not_called_like_a_directory() {
-    let error = refused(aci().member(&Member::new("rootfs/s/", b'S')));
-    assert_eq!(error, "entry \"rootfs/s/\": it is a directory by its name and a file by its type");
+fn a6_a_sparse_or_contiguous_file_is_not_called_like_a_directory() {
+    for typeflag in [b'S', b'7'] {
+        let error = refused(aci().member(&Member::new("rootfs/s/", typeflag)));
+        assert_eq!(error, "entry \"rootfs/s/\": it is a directory by its name and a file by its type");
+    }
 }
 
 /// Found by generated archives: GNU tar makes a file of holes of it.

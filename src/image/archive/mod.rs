@@ -508,9 +508,9 @@ impl<C: Chunks> Reader<C> {
         self.set_data(size);
         let mut stored = size;
         let kind = match typeflag {
-            // A sparse file is a file to some and, for its name, a directory to GNU tar.
+            // Sparse and contiguous files are files to some and, for such a name, directories to others.
             b'0' | 0 | b'7' | b'S' if name.ends_with(b"/") => {
-                if size != 0 || typeflag == b'S' {
+                if size != 0 || matches!(typeflag, b'S' | b'7') {
                     return Err(refuse("it is a directory by its name and a file by its type".into()));
                 }
                 Kind::Directory

@@ -167,12 +167,15 @@ impl FromStr for RegistryPrefix {
             return Err(RegistryPrefixError::Version(text.to_owned()));
         }
         let is_name = name.is_empty() && registry.is_some() || name.split('/').all(is_component);
-        if !is_name || rest.len() > MAX_NAME {
+        if !is_name {
             return Err(invalid());
         }
         let registry = whole_registry(registry).ok_or_else(invalid)?;
         let is_short = registry == DOCKER_HUB && !name.is_empty() && !name.contains('/') && rest == whole;
         let repository = if is_short { format!("{LIBRARY}/{name}") } else { name.to_owned() };
+        if registry.len() + "/".len() + repository.len() > MAX_NAME {
+            return Err(invalid());
+        }
         Ok(Self { registry, repository })
     }
 }
@@ -411,6 +414,9 @@ mod tests {
         assert!(format!("{longest}a").parse::<DockerReference>().is_err());
         assert!(format!("docker.io/library/{longest}").parse::<DockerReference>().is_ok());
         assert!(format!("reg.example.com/{}", "a".repeat(240)).parse::<DockerReference>().is_err());
+        let prefix: RegistryPrefix = format!("docker://{longest}").parse().unwrap();
+        assert_eq!(prefix.to_string().parse(), Ok(prefix));
+        assert!(format!("docker://{longest}a").parse::<RegistryPrefix>().is_err());
     }
 
     proptest! {

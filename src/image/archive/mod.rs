@@ -3,7 +3,8 @@
 //! The crate `tar` decodes header fields; the framing is ours, because the crate sizes buffers by fields of the
 //! archive, splits PAX records at the newlines that binary attributes contain, and takes the first of two records where
 //! others take the last. Here every header is bounded, and whatever two readers could understand differently is refused:
-//! sizes that disagree with the type, repeated records, names given twice, a missing end.
+//! sizes that disagree with the type, repeated records, names given twice, a missing end unless the digest of all bytes
+//! tells that none is missing.
 //!
 //! Nothing after the end marker is read as an entry; the bytes still pass, for the hash.
 
@@ -124,7 +125,8 @@ impl EntryPath {
         if name.contains(&0) {
             return Err("its name contains a NUL".into());
         }
-        if name[0] == b'/' {
+        // A lone slash is the top to those who write it, as a dot is.
+        if name[0] == b'/' && name.len() > 1 {
             return Err("its name is absolute".into());
         }
         if name.len() > PATH_LIMIT {
@@ -251,6 +253,16 @@ impl Entry {
     }
 }
 
+/// How an archive ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// By its marker: without it, something may have been cut off.
+    Marked,
+    /// Also after the data of an entry, padded or not, as some archivers write layers. The caller holds the archive to a
+    /// digest.
+    Anywhere,
+}
+
 /// Reads an archive; a generator of [`Entry`] whose data is read before the next.
 pub struct Reader<C> {
     from: C,
@@ -261,6 +273,7 @@ pub struct Reader<C> {
     place: Option<Place>,
     entries: u64,
     entry_limit: u64,
+    end: End,
     finished: bool,
 }
 
@@ -274,8 +287,13 @@ struct Extended {
 }
 
 impl<C: Chunks> Reader<C> {
-    /// Makes a reader that refuses more than `entry_limit` entries.
+    /// Makes a reader that refuses more than `entry_limit` entries, and an archive without its end marker.
     pub fn new(from: C, entry_limit: u64) -> Self {
+        Self::ending(from, entry_limit, End::Marked)
+    }
+
+    /// As [`Reader::new`], for an archive that ends as `end` says.
+    pub fn ending(from: C, entry_limit: u64, end: End) -> Self {
         Self {
             from,
             offset: 0,
@@ -284,6 +302,7 @@ impl<C: Chunks> Reader<C> {
             place: None,
             entries: 0,
             entry_limit,
+            end,
             finished: false,
         }
     }
@@ -403,11 +422,20 @@ impl<C: Chunks> Reader<C> {
             self.consume(count);
         }
         self.remaining = std::mem::take(&mut self.padding);
-        while self.remaining > 0 {
+        while self.remaining > 0 && !self.is_at_bare_end()? {
             let count = self.data()?.len();
             self.consume(count);
         }
+        self.remaining = 0;
         Ok(())
+    }
+
+    /// Tells whether the bytes are over, and may be.
+    fn is_at_bare_end(&mut self) -> Result<bool, ArchiveError> {
+        let place = &self.place;
+        let chunk =
+            self.from.chunk().map_err(|cause| ArchiveError::Stream { place: place.clone(), cause })?;
+        Ok(self.end == End::Anywhere && chunk.is_empty())
     }
 
     fn set_data(&mut self, size: u64) {
@@ -418,6 +446,9 @@ impl<C: Chunks> Reader<C> {
     /// Reads a block; `None` is the end marker.
     fn header_block(&mut self) -> Result<Option<[u8; BLOCK]>, ArchiveError> {
         let start = self.offset;
+        if start > 0 && self.is_at_bare_end()? {
+            return Ok(None);
+        }
         let mut block = [0; BLOCK];
         let mut filled = 0;
         while filled < BLOCK {

@@ -20,7 +20,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, 
 use rustix::io::Errno;
 
 use super::{ExtractError, OPEN_DIR, Slot, Target, Writer, times_of};
-use crate::image::archive::{ArchiveError, Entry, EntryPath, Kind, Place, Reader};
+use crate::image::archive::{ArchiveError, End, Entry, EntryPath, Kind, Place, Reader};
 use crate::image::digest::Algorithm;
 use crate::image::stream::{Chunks, Flowed, Incoming, Limits, Source, run_hashed};
 use crate::os::SysError;
@@ -153,7 +153,7 @@ pub fn unpack_oci_layer(
         if incoming.chunk()?.is_empty() {
             return Ok(UnpackedLayer::default());
         }
-        let archive = Reader::new(incoming, limits.entries);
+        let archive = Reader::ending(incoming, limits.entries, End::Anywhere);
         match target {
             Some(target) => extract(archive, target, &limits),
             None => inspect(archive),

@@ -35,9 +35,12 @@ impl Stack {
     }
 
     fn push(&mut self, layer: Tar) -> Result<(), String> {
+        self.push_bytes(layer.end())
+    }
+
+    fn push_bytes(&mut self, bytes: Vec<u8>) -> Result<(), String> {
         let rootfs = self.dir.path().join(self.trees.len().to_string());
         std::fs::create_dir(&rootfs).unwrap();
-        let bytes = layer.end();
         let source =
             Source { file: file(&bytes), keep: None, watch: None, limits: Limits::default(), progress: None };
         let target = Target { rootfs: &rootfs, owners: Owners::OfImage, devices: Devices::Skip };
@@ -184,6 +187,24 @@ fn overlayfs_shows_what_layers_mean() {
         let stack = Stack::of(&[base(), upper]);
         assert_eq!(stack.shown(), expected, "{name}");
         assert_eq!(stack.squashed().unwrap(), expected, "{name}, squashed");
+    }
+}
+
+#[test]
+fn a_layer_may_end_behind_the_data_of_an_entry() {
+    let whole = Tar::default().dir("/").dir("d").file("d/c", "2").end();
+    // Two blocks of end marker, and 511 bytes of padding.
+    for less in [1024, 1024 + 100, 1024 + 511] {
+        let mut stack = Stack::of(&[base()]);
+        stack.push_bytes(whole[..whole.len() - less].to_vec()).unwrap();
+        assert_eq!(stack.shown(), ["d/", "d/a=1", "d/b=1", "d/c=2", "f=1", "l->d"], "{less}");
+        assert_eq!(stack.squashed().unwrap(), stack.shown(), "{less}");
+    }
+    let mut stack = Stack::of(&[]);
+    for less in [1024 + 512, 1024 + 512 + 100] {
+        let refused = stack.push_bytes(whole[..whole.len() - less].to_vec()).unwrap_err();
+        assert!(refused.contains("it is cut off: the archive ends within"), "{refused}");
+        std::fs::remove_dir_all(stack.dir.path().join("0")).unwrap();
     }
 }
 

@@ -13,7 +13,7 @@ use std::io::{self, Write};
 
 use super::chain::Additions;
 use crate::image::archive::write::Writer;
-use crate::image::archive::{ArchiveError, Entry, EntryPath, Kind, Place, Reader};
+use crate::image::archive::{ArchiveError, End, Entry, EntryPath, Kind, Place, Reader};
 use crate::image::digest::Digest;
 use crate::image::extract::Whiteout;
 use crate::image::stream::{Chunks, Incoming, Limits, Source, StreamError, run_hashed};
@@ -533,7 +533,7 @@ pub(super) fn each_entry(
     if incoming.chunk()?.is_empty() {
         return Ok(());
     }
-    let mut archive = Reader::new(incoming, limits.entries);
+    let mut archive = Reader::ending(incoming, limits.entries, End::Anywhere);
     let mut number = 0;
     while let Some(entry) = archive.next_entry()? {
         number += 1;

@@ -6,6 +6,10 @@
 
 #![allow(clippy::print_stdout, reason = "the table is what this program is for")]
 
+mod fetch;
+#[path = "../support/mod.rs"]
+mod support;
+
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
@@ -28,7 +32,8 @@ fn main() -> ExitCode {
         .tempdir_in("/var/tmp")
         .expect("a directory in /var/tmp");
     let bench = Bench { dir: dir.path().to_owned(), runs, missed: 0 };
-    bench.run(&hello)
+    let parts: Vec<String> = std::env::args().skip(2).collect();
+    bench.run(&hello, &parts)
 }
 
 /// A directory for everything, and what came out so far.
@@ -39,13 +44,25 @@ struct Bench {
 }
 
 impl Bench {
-    fn run(mut self, hello: &Path) -> ExitCode {
+    /// Measures all, or these parts.
+    fn run(mut self, hello: &Path, parts: &[String]) -> ExitCode {
         println!("{} interleaved runs each; median (lowest) in milliseconds", self.runs);
-        self.start(hello);
-        self.start_with_network(hello);
-        self.plugins();
-        self.small_commands(hello);
-        self.import(hello);
+        let measures: [(&str, &dyn Fn(&mut Self)); 6] = [
+            ("start", &|bench| bench.start(hello)),
+            ("network", &|bench| bench.start_with_network(hello)),
+            ("plugins", &|bench| bench.plugins()),
+            ("commands", &|bench| bench.small_commands(hello)),
+            ("import", &|bench| bench.import(hello)),
+            ("fetch", &|bench| bench.fetch()),
+        ];
+        let names = measures.map(|(name, _)| name);
+        let unknown = parts.iter().find(|part| !names.contains(&part.as_str()));
+        assert!(unknown.is_none(), "no part {unknown:?}; there are: {}", names.join(" "));
+        for (name, measure) in measures {
+            if parts.is_empty() || parts.iter().any(|part| part == name) {
+                measure(&mut self);
+            }
+        }
         if self.missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
@@ -56,7 +73,7 @@ impl Bench {
         let aci = self.aci("hello", &root);
         let data = self.dir.join("start");
         let id = rkt(&data, &["--insecure-options=image", "fetch"]).arg(&aci).said();
-        must(shell(&format!("tar -C {} -c . | podman import - bench-hello >&2", root.display())));
+        give_podman(&root);
 
         let nspawn =
             command("systemd-nspawn", &["--quiet", "--settings=no", "--register=yes", "--directory"]);
@@ -81,6 +98,7 @@ impl Bench {
         let root = self.dir.join("root");
         root_with(&root, hello);
         let aci = self.aci("hello", &root);
+        give_podman(&root);
         let data = self.dir.join("network");
         let id = rkt(&data, &["--insecure-options=image", "fetch"]).arg(&aci).said();
         let podman = ["run", "--rm", "--cgroups=disabled", "bench-hello", "/app/hello"];
@@ -335,6 +353,11 @@ fn root_with(root: &Path, hello: &Path) {
         fs::create_dir_all(root.join(name)).expect("a new directory");
     }
     fs::copy(hello, root.join("app/hello")).expect("a copy of the program");
+}
+
+/// Makes podman's image of the same root file system.
+fn give_podman(root: &Path) {
+    must(shell(&format!("tar -C {} -c . | podman import - bench-hello >&2", root.display())));
 }
 
 /// Fills a directory with files that compress about as well as programs do: half noise, half the same again.

@@ -288,8 +288,8 @@ impl Writer<'_> {
         let status = match stat_at(parent, name) {
             Ok(status) => status,
             Err(Errno::NOENT) => {
-                layer.links.remove(inside.as_bytes());
-                return Ok(hides_lower);
+                let was_link = layer.links.remove(inside.as_bytes()).is_some();
+                return Ok(hides_lower || was_link);
             }
             Err(cause) => return Err(self.failed("looking at", inside)(cause).into()),
         };
@@ -304,7 +304,8 @@ impl Writer<'_> {
         layer.forget(inside.as_bytes());
         let parent = rustix::io::fcntl_dupfd_cloexec(parent, 0).map_err(self.failed("opening", inside))?;
         remove_at(parent, name, &self.shown(inside))?;
-        Ok(hides_lower)
+        // What was no directory had taken the place of what is below.
+        Ok(hides_lower || !is_directory)
     }
 
     /// Whether a directory that is made at `path` has to hide what is below.

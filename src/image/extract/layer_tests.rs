@@ -118,7 +118,7 @@ fn base() -> Tar {
 
 #[test]
 fn overlayfs_shows_what_layers_mean() {
-    let cases: [(&str, Tar, &[&str]); 14] = [
+    let cases: [(&str, Tar, &[&str]); 16] = [
         ("nothing", Tar::default(), &["d/", "d/a=1", "d/b=1", "f=1", "l->d"]),
         ("a whiteout", Tar::default().file("d/.wh.a", "").file(".wh.f", ""), &["d/", "d/b=1", "l->d"]),
         ("of a directory", Tar::default().file(".wh.d", ""), &["f=1", "l->d"]),
@@ -176,6 +176,12 @@ fn overlayfs_shows_what_layers_mean() {
                 .file("d/.wh.a", "")
                 .file("d/.wh.b", ""),
             &["d->e", "e/", "e/a=2", "f=1", "l->d"],
+        ),
+        ("a directory that was a file", Tar::default().file("d", "2").dir("d"), &["d/", "f=1", "l->d"]),
+        (
+            "a directory that was a hard link",
+            Tar::default().hard_link("d", "f").dir("d"),
+            &["d/", "f=1", "l->d"],
         ),
         (
             "whiteouts of nothing",

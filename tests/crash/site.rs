@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::disk::{Disk, HOME};
+use crate::support::cosign::CosignKey;
 use crate::support::keys::TestKey;
 use crate::support::oci::{Image, OCI_MANIFEST, Packing, digest};
 use crate::support::server::{Answer, Asked, Server};
@@ -21,7 +22,9 @@ pub(crate) const SIGNED: &str = "example.com/signed:1.0.0";
 pub(crate) const NEW_SIGNED: &str = "example.com/named:1.0.0";
 /// For what the key of the other publisher, whom nobody knows yet, will be trusted.
 pub(crate) const NEW_PREFIX: &str = "example.org";
-/// The image that this one has signed.
+/// The registry whose key nobody knows yet.
+pub(crate) const NEW_REGISTRY: &str = "docker://reg.example.org";
+/// The image that the other publisher has signed.
 pub(crate) const NEW_PUBLISHERS: &str = "example.org/named:1.0.0";
 /// The registry's image that is in a data directory in use.
 pub(crate) const LAYERED: &str = "docker://reg.example.com/team/app:old";
@@ -41,6 +44,7 @@ pub(crate) fn open() {
         fs::write(key_file(host), key.public()).expect("a new file");
         publish(host, names, &key, &mut contents);
     }
+    fs::write(key_file(NEW_REGISTRY), CosignKey::p256().public()).expect("a new file");
     push(&mut contents);
     let started = Server::start(move |asked| answer(&contents, asked));
     assert!(SERVER.set(started).is_ok(), "there is one site");
@@ -56,8 +60,9 @@ pub(crate) fn lead_to(command: &mut Command) {
     }
 }
 
-/// The file of a publisher's public key.
-pub(crate) fn key_file(host: &str) -> PathBuf {
+/// The file of a publisher's or a registry's public key.
+pub(crate) fn key_file(prefix: &str) -> PathBuf {
+    let host = prefix.trim_start_matches("docker://");
     PathBuf::from(HOME).join("user").join(format!("{host}.asc"))
 }
 

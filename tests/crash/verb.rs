@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::disk::{Disk, HOME};
-use crate::site::{self, LAYERED, NEW_LAYERED, NEW_PREFIX, NEW_SIGNED, SIGNED};
+use crate::site::{self, LAYERED, NEW_LAYERED, NEW_PREFIX, NEW_REGISTRY, NEW_SIGNED, SIGNED};
 use crate::support::tar::{Member, Tar, octal};
 use crate::trace::Span;
 
@@ -65,7 +65,7 @@ pub(crate) enum Effect {
     /// Writes what an app of the exited pod left to a file.
     ExportsPod,
     /// Trusts a key.
-    Trusts,
+    Trusts(Owner),
     /// Removes an image.
     RemovesImage(Kept),
     /// Removes all images and the trees that no pod uses.
@@ -82,6 +82,15 @@ pub(crate) enum Source {
     /// A server, with its signature, found by its name. In an empty data directory the key comes from there, too.
     Name,
     /// A registry, in layers.
+    Registry,
+}
+
+/// Whose key it is that nobody knows yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The other publisher's, by OpenPGP.
+    Publisher,
+    /// A registry's, in PEM.
     Registry,
 }
 
@@ -117,13 +126,15 @@ pub(crate) const VERBS: &[Verb] = &[
     Verb { name: "rm", start: Start::InUse, span: Span::UntilExec, effect: Effect::RemovesPod },
     Verb { name: "gc", start: Start::InUse, span: Span::UntilExec, effect: Effect::CollectsPods },
     Verb { name: "export", start: Start::InUse, span: Span::UntilExec, effect: Effect::ExportsPod },
-    Verb { name: "trust", start: Start::InUse, span: Span::UntilExec, effect: Effect::Trusts },
+    Verb { name: "trust", start: Start::InUse, span: Span::UntilExec, effect: Effect::Trusts(Owner::Publisher) },
+    Verb { name: "trust-registry", start: Start::InUse, span: Span::UntilExec, effect: Effect::Trusts(Owner::Registry) },
     Verb { name: "image-rm", start: Start::InUse, span: Span::UntilExec, effect: Effect::RemovesImage(Kept::Other) },
     Verb { name: "image-rm-by-name", start: Start::InUse, span: Span::UntilExec, effect: Effect::RemovesImage(Kept::Signed) },
     Verb { name: "image-rm-layers", start: Start::InUse, span: Span::UntilExec, effect: Effect::RemovesImage(Kept::Layered) },
     Verb { name: "image-gc", start: Start::InUse, span: Span::UntilExec, effect: Effect::CollectsImages },
     Verb { name: "image-repair", start: Start::Damaged, span: Span::UntilExec, effect: Effect::RepairsTree(Kept::Other) },
     Verb { name: "image-repair-in-use", start: Start::Damaged, span: Span::UntilExec, effect: Effect::RepairsTree(Kept::Hello) },
+    Verb { name: "image-repair-layers", start: Start::Damaged, span: Span::UntilExec, effect: Effect::RepairsTree(Kept::Layered) },
 ];
 
 impl Verb {
@@ -149,7 +160,8 @@ impl Verb {
             Effect::ExportsPod => {
                 words(&["export", "--overwrite", &objects.exited, &export_file().display().to_string()])
             }
-            Effect::Trusts => trust(NEW_PREFIX),
+            Effect::Trusts(Owner::Publisher) => trust(NEW_PREFIX),
+            Effect::Trusts(Owner::Registry) => trust(NEW_REGISTRY),
             Effect::RemovesImage(kept) => words(&["image", "rm", objects.image(kept)]),
             Effect::CollectsImages => words(&["image", "gc", "--grace-period=0s"]),
             Effect::RepairsTree(kept) => words(&["image", "verify", "--repair", objects.image(kept)]),
@@ -157,10 +169,10 @@ impl Verb {
     }
 }
 
-/// The arguments that trust a publisher's key.
-pub(crate) fn trust(publisher: &str) -> Vec<String> {
-    let key = site::key_file(publisher).display().to_string();
-    let prefix = format!("--prefix={publisher}");
+/// The arguments that trust the key of a publisher or a registry.
+pub(crate) fn trust(prefix: &str) -> Vec<String> {
+    let key = site::key_file(prefix).display().to_string();
+    let prefix = format!("--prefix={prefix}");
     vec!["trust".into(), prefix, "--skip-fingerprint-review".into(), key]
 }
 

@@ -9,7 +9,7 @@ use rustix::mount::UnmountFlags;
 use crate::disk::{Disk, HOME, Loss, must};
 use crate::site::NEW_PREFIX;
 use crate::trace::Span;
-use crate::verb::{Effect, Source, Start, Verb, new_image, rkt, trust};
+use crate::verb::{Effect, Owner, Source, Start, Verb, new_image, rkt, trust};
 use crate::{Bench, Mode, try_all};
 
 /// Makes this program one of them.
@@ -27,7 +27,7 @@ const WRONG: &[(Verb, Mode, &str)] = &[
     (Verb { name: UNSYNCED, start: Start::InUse, span: Span::UntilExec, effect: Effect::Fetches(Source::File) }, Mode::Cut(Loss::Unsynced), "P1"),
     (Verb { name: UNSYNCED, start: Start::InUse, span: Span::UntilExec, effect: Effect::Fetches(Source::File) }, Mode::Cut(Loss::Bytes), "P1"),
     (Verb { name: IN_PLACE, start: Start::InUse, span: Span::UntilExec, effect: Effect::Fetches(Source::File) }, Mode::Cut(Loss::Nothing), "P2"),
-    (Verb { name: MASKING, start: Start::InUse, span: Span::UntilExec, effect: Effect::Trusts }, Mode::Kill, "P2"),
+    (Verb { name: MASKING, start: Start::InUse, span: Span::UntilExec, effect: Effect::Trusts(Owner::Publisher) }, Mode::Kill, "P2"),
     (Verb { name: LEAKING, start: Start::InUse, span: Span::UntilExec, effect: Effect::CollectsPods }, Mode::Kill, "P4"),
 ];
 

@@ -284,6 +284,8 @@ fn listed(entry: &Entry) -> Listed {
         Kind::Device { is_character: true, .. } => ('c', 0),
         Kind::Device { is_character: false, .. } => ('b', 0),
     };
+    let blanks = name.iter().take_while(|byte| **byte == b' ').count();
+    name.drain(..blanks);
     Listed { kind, mode: entry.mode, owner: (entry.uid, entry.gid), size, name }
 }
 

@@ -1,10 +1,11 @@
 //! What GNU tar finds in an archive, for comparison.
 
+use std::fmt;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 /// An entry as `tar --list --verbose` shows it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(crate) struct Listed {
     /// `-`, `d`, `l`, `h`, `p`, `c` or `b`.
     pub(crate) kind: char,
@@ -13,8 +14,15 @@ pub(crate) struct Listed {
     pub(crate) owner: (u32, u32),
     /// Bytes of a regular file.
     pub(crate) size: u64,
-    /// The name without `.` and empty parts, then ` -> ` or ` link to ` and the link's text.
+    /// The name without blanks before it, `.` and empty parts, then ` -> ` or ` link to ` and the link's text.
     pub(crate) name: Vec<u8>,
+}
+
+impl fmt::Debug for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, mode, owner: (user, group), size, name } = self;
+        write!(f, "{kind}{mode:04o} {user}/{group} {size} \"{}\"", name.escape_ascii())
+    }
 }
 
 /// Lists an archive; `None` for an entry that can't be told from the text, and an error if tar does not get to its end.
@@ -68,12 +76,16 @@ fn entry(line: &[u8]) -> Option<Listed> {
         return None;
     }
     let kind = permissions.chars().next()?;
+    // A contiguous file, as some systems had them.
+    let kind = if kind == 'C' { '-' } else { kind };
+    // Behind a long date, the next ones are made as wide.
+    let blanks = rest.iter().take_while(|byte| **byte == b' ').count();
     Some(Listed {
         kind,
         mode: mode(permissions)?,
         owner: (user.parse().ok()?, group.parse().ok()?),
         size: if kind == '-' { size.parse().ok()? } else { 0 },
-        name: unescaped(rest.strip_prefix(b" ")?),
+        name: unescaped(&rest[blanks..]),
     })
 }
 

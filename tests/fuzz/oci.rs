@@ -1,4 +1,4 @@
-//! Documents of OCI and Docker images: a document is accepted as one kind only, nothing in it is there twice, what a
+//! Documents of OCI and Docker images, and lists of their signatures: a document is accepted as one kind only, nothing in it is there twice, what a
 //! descriptor says is what the text says, and a manifest that is made of a configuration is valid.
 
 use rkt::image::digest::Digest;
@@ -6,6 +6,7 @@ use rkt::image::oci::convert::{Origin, convert};
 use rkt::image::oci::document::{
     Config, Descriptor, Document, INDEXES, Index, MANIFESTS, MAX_LAYERS, saved_images,
 };
+use rkt::image::trust::ImageSignatures;
 
 use super::json::Json;
 use super::manifests::mutate_json;
@@ -14,7 +15,9 @@ use super::run::{Effort, Target};
 
 pub(crate) struct Documents;
 
-const WORDS: [&str; 36] = [
+const WORDS: [&str; 38] = [
+    "application/vnd.dev.cosign.simplesigning.v1+json",
+    "dev.cosignproject.cosign/signature",
     "schemaVersion",
     "mediaType",
     "manifests",
@@ -72,6 +75,15 @@ impl Target for Documents {
                 }
                 Err(error) => answers.push(refused(&error)?),
             }
+        }
+        for media_type in MANIFESTS {
+            answers.push(match ImageSignatures::parse("x.sig", input, media_type) {
+                Ok(_) if json.as_ref().is_none_or(|json| json.repeated().is_some()) => {
+                    return Err("accepted as signatures with a member twice".into());
+                }
+                Ok(_) => "signatures".into(),
+                Err(error) => refused(&error)?,
+            });
         }
         if Index::parse(input).is_ok() != Document::parse(input, INDEXES[0]).is_ok() {
             return Err("it is an index of a layout, and none of a registry".into());

@@ -14,7 +14,7 @@ use rkt::appc::semver::SemVer;
 use rkt::appc::volume::{Mount, Volume, VolumeKind};
 use rkt::cli::pod_flags::PortForward;
 use rkt::image::digest::Digest;
-use rkt::image::oci::name::{DockerReference, Version};
+use rkt::image::oci::name::{DockerReference, RegistryPrefix, Version};
 use rkt::image::reference::{NameReference, Reference, StoredReference};
 
 use super::json::change_text;
@@ -83,6 +83,10 @@ impl Target for References {
             printed::<SemVer>(text, |version| !version.contains(['/', ' ']))?,
             printed::<Quantity>(text, |quantity| !quantity.contains(['/', ' ']))?,
             printed::<Digest>(text, |digest| is_word(digest, ":"))?,
+            printed::<RegistryPrefix>(text, |prefix| {
+                let path = prefix.strip_prefix(RegistryPrefix::SCHEME).unwrap_or_default();
+                only_inner_parts(path.strip_suffix('/').unwrap_or(path))
+            })?,
             docker(text)?,
             name(text)?,
             image(text)?,

@@ -230,7 +230,8 @@ impl<T: Target> Run<T> {
     fn minimise(&mut self, input: &[u8], problem: &str) -> Vec<u8> {
         let (wanted, mut small) = (kind(problem), input.to_vec());
         let end = Instant::now() + Duration::from_secs(10);
-        let mut size = small.len().div_ceil(2);
+        // Powers of two, for what comes in blocks.
+        let mut size = small.len().next_power_of_two() / 2;
         while size > 0 && Instant::now() < end {
             let mut start = 0;
             while start < small.len() && Instant::now() < end {

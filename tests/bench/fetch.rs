@@ -101,7 +101,7 @@ impl Bench {
         let tar = shell(&format!("cd {} && {unpack}sync -f .", in_dir("out")));
 
         let title = format!("fetch of a 500 MiB image of five layers, {packing}");
-        let [rkt, podman, ..] = self.costs(
+        let [rkt, podman, _, curl, tar] = self.costs(
             &title,
             [
                 ("rkt fetch", rkt, fresh("data")),
@@ -112,14 +112,13 @@ impl Bench {
             ],
         );
         must(shell(&format!("cd {} && rm -rf data podman copy out", dir.display())));
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let busy = rkt.cpu.as_secs_f64() / rkt.wall.as_secs_f64();
-        let limit = if busy > 0.5 {
-            "processor time, of which the registry takes its part"
-        } else {
-            "waiting for the disk"
-        };
-        println!("  rkt keeps {busy:.2} of {processors} processors busy: its limit is {limit}");
+        // What it can't do without, as a share of what it takes.
+        let share = |cost: Cost| cost.cpu.as_secs_f64() / rkt.cpu.as_secs_f64();
+        let (curl, tar, busy) = (share(curl), share(tar), rkt.cpu.as_secs_f64() / rkt.wall.as_secs_f64());
+        println!("  for its part, tar takes {tar:.2} of the processor time of rkt, and curl {curl:.2};");
+        println!(
+            "  rkt has {busy:.2} processors: the rest of the wall time it waits for a free one or the disk"
+        );
         self.budget("rkt fetch / podman pull", rkt.wall.as_secs_f64() / podman.wall.as_secs_f64(), 0.5);
         self.budget("peak memory of rkt fetch, MiB", rkt.peak_kib as f64 / 1024.0, 64.0);
     }

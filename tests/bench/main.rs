@@ -36,6 +36,9 @@ fn main() -> ExitCode {
     bench.run(&hello, &parts)
 }
 
+/// One part of all that is measured.
+type Measure<'a> = &'a dyn Fn(&mut Bench);
+
 /// A directory for everything, and what came out so far.
 struct Bench {
     dir: PathBuf,
@@ -47,7 +50,7 @@ impl Bench {
     /// Measures all, or these parts.
     fn run(mut self, hello: &Path, parts: &[String]) -> ExitCode {
         println!("{} interleaved runs each; median (lowest) in milliseconds", self.runs);
-        let measures: [(&str, &dyn Fn(&mut Self)); 6] = [
+        let measures: [(&str, Measure<'_>); 6] = [
             ("start", &|bench| bench.start(hello)),
             ("network", &|bench| bench.start_with_network(hello)),
             ("plugins", &|bench| bench.plugins()),

@@ -11,7 +11,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
-use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, move_mount};
+use rustix::mount::{
+    FsOpenFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsopen, move_mount,
+};
 use rustix::thread::UnshareFlags;
 
 use super::SysError;
@@ -52,13 +54,19 @@ fn unshare_mounts() -> Result<(), rustix::io::Errno> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
 }
 
+/// Tells whether the kernel has overlayfs, or a module of it, which it loads when it is asked for the first time.
+fn knows_overlayfs() -> bool {
+    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    known.lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay")
+        || fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).is_ok()
+}
+
 /// Says why no overlay can have its upper directory at `path`, if that is so.
 pub fn overlay_problem(path: &Path) -> Option<String> {
     /// File systems that overlayfs does not take for its upper directory (kernel documentation, overlayfs.rst).
     const UNFIT: [(i64, &str); 4] =
         [(0x794c_7630, "overlayfs"), (0x6969, "nfs"), (0x6573_5546, "fuse"), (0x4d44, "vfat")];
-    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if !known.lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay") {
+    if !knows_overlayfs() {
         return Some("overlay support: the kernel does not know overlayfs".into());
     }
     let found = rustix::fs::statfs(path).ok()?;

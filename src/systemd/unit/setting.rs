@@ -14,8 +14,8 @@ use super::path::{Bind, DeviceRule, ListenPath, LiteralPath, MissingPath, Paths,
 use super::stream::{ListenAddress, StandardInput, StandardOutput};
 use super::value::{
     Action, Architectures, Bytes, CleanSignal, CollectMode, CpuQuota, CpuWeight, DescriptorCount,
-    DevicePolicy, ExitStatus, Id, Ids, KillMode, Mode, MountPropagation, NotifyAccess, OomScoreAdjust,
-    Restart, ServiceType, TaskCount, TimeSpan, Value,
+    DevicePolicy, ExitStatus, Id, Ids, KillMode, Mode, MountPropagation, NotifyAccess, OomPolicy,
+    OomScoreAdjust, Restart, ServiceType, TaskCount, TimeSpan, Value,
 };
 use crate::systemd::unit_name::{UnitKind, UnitName};
 
@@ -166,6 +166,7 @@ settings! {
         one CPUWeight(CpuWeight),
         one TasksMax(TaskCount),
         one OOMScoreAdjust(OomScoreAdjust),
+        one OOMPolicy(OomPolicy),
     }
     Socket {
         many ListenStream(ListenAddress),

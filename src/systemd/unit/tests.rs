@@ -13,7 +13,7 @@ use super::path::{
 use super::stream::{ListenAddress, StandardInput, StandardOutput};
 use super::value::{
     Action, Architectures, Bytes, Capability, CleanSignal, CollectMode, CpuQuota, CpuWeight, DescriptorCount,
-    DeviceAccess, DevicePolicy, ExitStatus, Id, KillMode, Mode, MountPropagation, NotifyAccess,
+    DeviceAccess, DevicePolicy, ExitStatus, Id, KillMode, Mode, MountPropagation, NotifyAccess, OomPolicy,
     OomScoreAdjust, Restart, ServiceType, TaskCount, TimeSpan,
 };
 use super::*;
@@ -226,6 +226,7 @@ fn every_service_setting() -> Unit {
         Setting::CPUWeight(CpuWeight::new(100).unwrap()),
         Setting::TasksMax(TaskCount::new(100).unwrap()),
         Setting::OOMScoreAdjust(OomScoreAdjust::new(-250).unwrap()),
+        Setting::OOMPolicy(OomPolicy::Continue),
     ])
 }
 

@@ -107,6 +107,8 @@ keywords! {
     }
     /// A signal by which a process may end without having failed (`SuccessExitStatus=`, systemd.service(5)).
     CleanSignal "signal" { Term = "SIGTERM", }
+    /// What becomes of a unit when the kernel has killed a process of it for its memory (systemd.service(5), `OOMPolicy=`).
+    OomPolicy "OOM policy" { Continue = "continue", Stop = "stop", Kill = "kill", }
     /// Which devices a unit may open beside those that it names (systemd.resource-control(5), `DevicePolicy=`).
     DevicePolicy "device policy" { Auto = "auto", Closed = "closed", Strict = "strict", }
     /// What may be done with a device (systemd.resource-control(5), `DeviceAllow=`).

@@ -15,7 +15,8 @@ use crate::systemd::unit::name::{CapabilitySet, SystemCallFilter, VariableNames}
 use crate::systemd::unit::path::{Bind, BindPath, IfMissing, LiteralPath, RootPaths, UnitPath};
 use crate::systemd::unit::stream::StandardOutput;
 use crate::systemd::unit::value::{
-    Action, Bytes, Capability, CpuQuota, CpuWeight, Id, NotifyAccess, OomScoreAdjust, ServiceType, TimeSpan,
+    Action, Bytes, Capability, CpuQuota, CpuWeight, Id, NotifyAccess, OomPolicy, OomScoreAdjust, ServiceType,
+    TimeSpan,
 };
 use crate::systemd::unit::{Setting, Unit, ValueError};
 use crate::systemd::unit_name::UnitName;
@@ -108,7 +109,9 @@ fn unset_variables(app: &AppSpec, terminal: Terminal) -> Result<VariableNames, V
 }
 
 pub(super) fn limits(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
-    let mut settings = Vec::new();
+    // Which of its processes it can do without is the app's business: one that the kernel kills for its memory does not end
+    // the others, as `DefaultOOMPolicy=stop` would.
+    let mut settings = vec![Setting::OOMPolicy(OomPolicy::Continue)];
     if let Some(bytes) = app.memory_max {
         settings.push(Setting::MemoryMax(Bytes::new(bytes)?));
     }

@@ -44,6 +44,12 @@ fuzz:
 	FUZZ_SECONDS=$(or $(SECONDS),600) $(CARGO) test --locked --test fuzz \
 		--config profile.dev.package.rkt.opt-level=1 -- --nocapture --test-threads=1 $(if $(TARGET),--exact $(TARGET))
 
+# Limits of memory and processor time, and what becomes of an app that wants more: in a virtual machine, since a lab has only
+# those cgroup controllers that this machine lends it. Emulated, so a matter of minutes, and no part of `make test`.
+.PHONY: limits
+limits:
+	tests/vm/run $(RELEASE)
+
 # The manual pages, made from the same definitions as the commands' own help.
 .PHONY: man
 man:
@@ -75,7 +81,7 @@ fmt:
 .PHONY: clippy
 clippy:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --test booted --test installed --test bench --test crash -- -D warnings
+	$(CARGO) clippy --locked --test booted --test installed --test limits --test bench --test crash -- -D warnings
 
 # Takes down this project's labs that were killed half way, too; the cached root file systems stay.
 .PHONY: clean

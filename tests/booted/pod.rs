@@ -66,7 +66,8 @@ impl Pods {
         wait::for_path(file);
         let uuid = std::fs::read_to_string(file).expect("the UUID file");
         let pod = Pod { pods: self, uuid, running: Some(running) };
-        pod.rkt("status --wait-ready=20s").end().expect_code(0);
+        let patience = 20 * wait::slowness();
+        pod.rkt(&format!("status --wait-ready={patience}s")).end().expect_code(0);
         pod
     }
 
@@ -109,7 +110,7 @@ impl Drop for Pods {
         }
         for uuid in self.uuids() {
             let _ended = self.rkt("stop --force").arg(&uuid).end();
-            let _ended = self.rkt("status --wait=10s").arg(&uuid).end();
+            let _ended = self.rkt(&format!("status --wait={}s", 10 * wait::slowness())).arg(&uuid).end();
             let _ended = self.rkt("rm").arg(&uuid).end();
         }
     }

@@ -319,7 +319,7 @@ fn a_helper_that_hangs_ends_with_rkt() {
     running.signal(Signal::INT);
     let ended = running.end();
     assert!(!ended.status.success());
-    assert!(wait::readable(&helper, wait::PATIENCE), "the helper lives on");
+    assert!(wait::readable(&helper, wait::patience()), "the helper lives on");
 }
 
 #[test]

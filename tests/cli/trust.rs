@@ -266,7 +266,7 @@ fn only_yes_and_no_end_the_dialogue() {
     session.type_in(b"y\n");
     session.wait_for("Please enter 'yes' or 'no'");
     session.type_in(b"no\n");
-    let (status, screen) = session.end(wait::PATIENCE);
+    let (status, screen) = session.end(wait::patience());
     assert_eq!(status.code(), Some(0), "{screen}");
     assert!(screen.contains("pubkey: not trusting \""), "{screen}");
     assert!(!world.path().join("loc").exists());
@@ -274,7 +274,7 @@ fn only_yes_and_no_end_the_dialogue() {
     let mut session = OnTerminal::start(words());
     session.wait_for("(yes/no)?");
     session.type_in(b"yes\n");
-    let (status, screen) = session.end(wait::PATIENCE);
+    let (status, screen) = session.end(wait::patience());
     assert_eq!(status.code(), Some(0), "{screen}");
     assert!(screen.contains("for prefix \"example.com\" after fingerprint review."), "{screen}");
     let file = world.path().join("loc/trustedkeys/prefix.d/example.com").join(key.fingerprint());

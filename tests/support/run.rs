@@ -23,7 +23,11 @@ pub(crate) struct Run {
 impl Run {
     /// Makes a command with the test's environment, empty standard input, and a minute to end.
     pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
-        Self { command: Command::new(program), input: Vec::new(), patience: Duration::from_secs(60) }
+        Self {
+            command: Command::new(program),
+            input: Vec::new(),
+            patience: Duration::from_secs(60) * wait::slowness(),
+        }
     }
 
     /// Makes a command of the binary under test by its name `rkt`.

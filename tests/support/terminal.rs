@@ -81,7 +81,7 @@ impl OnTerminal {
 
     /// Waits until `text` is on the screen.
     pub(crate) fn wait_for(&mut self, text: &str) {
-        let deadline = Deadline::after(wait::PATIENCE);
+        let deadline = Deadline::after(wait::patience());
         while !self.text().contains(text) {
             assert!(!deadline.is_over(), "{text:?} never came: {}", self.text());
             assert!(self.read(deadline), "{text:?} never came before the end: {}", self.text());

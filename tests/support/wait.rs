@@ -9,7 +9,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 
 /// How long a test waits for what should happen at once, on a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) fn patience() -> Duration {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    PATIENCE * slowness()
+}
+
+/// How many times slower than a machine this one is; an emulated one says it in its environment.
+pub(crate) fn slowness() -> u32 {
+    let said = std::env::var("RKT_TEST_SLOWNESS").ok();
+    said.map_or(1, |text| text.parse().expect("a whole number in RKT_TEST_SLOWNESS"))
+}
 
 /// A moment after which waiting ends.
 #[derive(Debug, Clone, Copy)]
@@ -55,10 +64,11 @@ pub(crate) fn for_path(path: &Path) {
         .expect("inotify_init1(2)");
     inotify::add_watch(&watch, parent, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO)
         .unwrap_or_else(|cause| panic!("watching {}: {cause}", parent.display()));
-    let deadline = Deadline::after(PATIENCE);
+    let patience = patience();
+    let deadline = Deadline::after(patience);
     // The watch stands before the first look: nothing can appear unseen between the two.
     while !path.exists() {
-        assert!(!deadline.is_over(), "{} did not appear within {PATIENCE:?}", path.display());
+        assert!(!deadline.is_over(), "{} did not appear within {patience:?}", path.display());
         if readable(&watch, deadline.left()) {
             drain(&watch);
         }
@@ -73,13 +83,14 @@ fn drain(watch: impl AsFd) {
 /// Asks `probe` until it gives `Ok`, for states that can only be asked for; its `Err` is the state that a missed deadline
 /// prints. Prefer an event where there is one: the end of a process, a path, a job that systemd reports.
 pub(crate) fn until<T, S: Debug>(what: &str, mut probe: impl FnMut() -> Result<T, S>) -> T {
-    let deadline = Deadline::after(PATIENCE);
+    let patience = patience();
+    let deadline = Deadline::after(patience);
     let mut pause = Duration::from_millis(2);
     loop {
         match probe() {
             Ok(value) => return value,
             Err(state) if deadline.is_over() => {
-                panic!("not within {PATIENCE:?}: {what}; last seen: {state:#?}")
+                panic!("not within {patience:?}: {what}; last seen: {state:#?}")
             }
             Err(_) => {
                 any_readable(&[], pause);

@@ -303,6 +303,10 @@ impl<W: Write> Squashing<W> {
         if present == Present::Other && was_directory {
             layer.cut.insert(print, number);
         }
+        // What was no directory had taken the place of what is below.
+        if present == Present::Directory && matches!(before, Some((_, Present::Other))) {
+            layer.opaque.insert(print);
+        }
         if let Kind::HardLink(target) = &entry.kind {
             let found = layer.last.get(&self.print(target.as_bytes())).copied();
             let target = match found {

@@ -154,16 +154,23 @@ pub fn become_program<'a>(program: &Program, kept: impl IntoIterator<Item = &'a 
 /// Becomes `program`, which is a systemd and the process 1 of its namespace, with the standard streams.
 ///
 /// What comes meanwhile to make it stop (systemd(1), "Signals") waits until it listens: to a process 1 without a handler
-/// the kernel delivers nothing, and the wish would be lost. Returns only when that was refused.
+/// the kernel delivers nothing, and the wish would be lost. The terminal is let go before, which would send SIGWINCH when
+/// its size is set. Returns only when that was refused.
 #[allow(unsafe_code, reason = "pre_exec runs where only system calls are allowed")]
 pub fn become_init(program: &Program) -> SysError {
     if let Err(error) = close_others_on_exec(&[]) {
         return error;
     }
     let mut command = command(program);
-    // SAFETY: the set is a local value, and sigprocmask(2) a system call. Before it the standard library has unblocked all.
+    // SAFETY: the set is a local value, and ioctl(2) and sigprocmask(2) are system calls. Before them the standard library has
+    // unblocked all.
     unsafe {
         command.pre_exec(|| {
+            // On whatever descriptor: one of them is the console, and without a terminal there is nothing to let go. The
+            // SIGHUP that comes of it does nothing to a process 1.
+            for stream in 0..=2 {
+                libc::ioctl(stream, libc::TIOCNOTTY);
+            }
             let mut stop: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut stop);
             for signal in [libc::SIGRTMIN() + 3, libc::SIGRTMIN() + 4, libc::SIGINT, libc::SIGWINCH] {

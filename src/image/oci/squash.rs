@@ -1,6 +1,6 @@
 //! The layers of an image as one App Container Image, or one of them as an image that needs those below it (spec
-//! build-tools.md 6.10): without a file system in between, so
-//! that anybody can do it, and the same bytes come out for the same layers.
+//! build-tools.md 6.10): without a file system in between, so that anybody can do it, and the same bytes come out for the
+//! same layers.
 //!
 //! The highest layer comes first. Each is read twice: to learn what it has, and to write what is not hidden by those
 //! above. What is known of a path is kept by its fingerprint, so that memory does not grow with the length of names. A

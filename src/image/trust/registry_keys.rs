@@ -88,24 +88,11 @@ mod tests {
 
     use super::*;
     use crate::image::test_cosign::CosignKey;
-
-    struct Levels {
-        dir: tempfile::TempDir,
-    }
+    use crate::image::trust::tests::Levels;
 
     impl Levels {
-        fn put(&self, path: &str, text: &str) {
-            let path = self.dir.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-
-        fn store(&self) -> Keystore {
-            Keystore::new(&self.dir.path().join("sys"), &self.dir.path().join("loc"))
-        }
-
         /// What is trusted for an image, as `PREFIX FINGERPRINT` lines.
-        fn trusted(&self, image: &str) -> Vec<String> {
+        fn image_keys(&self, image: &str) -> Vec<String> {
             let keys = self.store().image_keys_for(&image.parse().unwrap()).unwrap();
             keys.iter().map(|trusted| format!("{} {}", trusted.prefix, trusted.key.fingerprint())).collect()
         }
@@ -132,10 +119,10 @@ mod tests {
             ("docker.io/team/app", vec![]),
             ("busybox", vec![]),
         ] {
-            assert_eq!(levels.trusted(image).iter().collect::<Vec<_>>(), expected, "{image}");
+            assert_eq!(levels.image_keys(image).iter().collect::<Vec<_>>(), expected, "{image}");
         }
         levels.put(&file(&format!("{other}/reg.example.com/team"), &team), "");
-        assert_eq!(levels.trusted("reg.example.com/team/app"), [by_top.as_str()]);
+        assert_eq!(levels.image_keys("reg.example.com/team/app"), [by_top.as_str()]);
         // A key of the other kind of images is none here, nor is it named rightly.
         levels.put(&file(&format!("{other}/reg.example.com/team"), &top), &team.public());
         let told = levels.store().image_keys_for(&"reg.example.com/team/app".parse().unwrap()).unwrap_err();
@@ -147,7 +134,7 @@ mod tests {
         let told = levels.store().image_keys_for(&"reg.example.com/team/app".parse().unwrap()).unwrap_err();
         assert!(told.to_string().starts_with("keystore: error loading keyring: "), "{told}");
         // Who is not below it is not disturbed.
-        assert_eq!(levels.trusted("reg.example.com/app"), [by_top.as_str()]);
+        assert_eq!(levels.image_keys("reg.example.com/app"), [by_top.as_str()]);
     }
 
     #[test]
@@ -163,9 +150,9 @@ mod tests {
             assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, mode);
         }
         let trusted = format!("{prefix} {}", key.fingerprint());
-        assert_eq!(levels.trusted("reg.example.com:5000/team/app/x"), [trusted]);
+        assert_eq!(levels.image_keys("reg.example.com:5000/team/app/x"), [trusted]);
         let hub = "docker://busybox".parse().unwrap();
         levels.store().add_image_key(&hub, &read).unwrap();
-        assert_eq!(levels.trusted("docker.io/library/busybox:1").len(), 1);
+        assert_eq!(levels.image_keys("docker.io/library/busybox:1").len(), 1);
     }
 }

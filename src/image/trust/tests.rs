@@ -202,18 +202,18 @@ fn keys_are_armored_and_public() {
 }
 
 /// Key stores in two directories, with what they trust for a name as `SCOPE KEY` lines.
-struct Levels {
-    dir: tempfile::TempDir,
+pub(super) struct Levels {
+    pub(super) dir: tempfile::TempDir,
 }
 
 impl Levels {
-    fn put(&self, path: &str, text: &str) {
+    pub(super) fn put(&self, path: &str, text: &str) {
         let path = self.dir.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    fn store(&self) -> Keystore {
+    pub(super) fn store(&self) -> Keystore {
         Keystore::new(&self.dir.path().join("sys"), &self.dir.path().join("loc"))
     }
 

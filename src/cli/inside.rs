@@ -66,6 +66,10 @@ fn init(arguments: &[&str]) -> u8 {
         output::message(format!("the pod is not started without a filter of system calls: {error}"));
         return BROKEN;
     }
+    if !arguments.contains(&"--log-target=console") {
+        // Who reads along would read of each try to watch.
+        inside::leave_out_password_questions(Path::new("/"));
+    }
     let program = Program {
         path: SYSTEMD.into(),
         args: arguments.iter().map(|argument| (*argument).to_owned()).collect(),

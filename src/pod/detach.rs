@@ -103,7 +103,7 @@ pub fn start(
     let paths = pod.paths();
     // A source that is missing is told here, and not in the service's log.
     let volumes = run::open_volumes(&paths, &observe::manifest(pod.uuid(), &paths)?)?;
-    let devices = run::devices(&paths, &volumes);
+    let devices = run::devices(run::prepared_kernel_paths(&paths), &volumes);
     drop(volumes);
     let program = std::env::current_exe().map_err(SysError::on("looking at", OWN))?;
     let uuid = pod.into_prepared()?;

@@ -26,9 +26,9 @@ use crate::os::{Hint, SysError, atomic, cgroup, file, inotify, interrupt, mount}
 use crate::stage1::inside::PROGRAM;
 use crate::stage1::interactive::{self, InteractiveError, Pipes};
 use crate::stage1::plan::nspawn::{self, Console, Filtering, NSPAWN, Registration, Start};
-use crate::stage1::plan::{HostName, Interactive};
+use crate::stage1::plan::{HostName, Interactive, KernelPaths};
 use crate::stage1::{filters, journal};
-use crate::systemd::bus::{BusError, Devices, Machined, ScopeRequest, SystemBus};
+use crate::systemd::bus::{BusError, Devices, Machined, ScopeOnItsWay, ScopeRequest, SystemBus};
 use crate::systemd::unit_name::UnitNameError;
 
 /// What a pod's systemd and journald watch files with.
@@ -191,6 +191,62 @@ impl Host {
         }
         Ok(Self { bus })
     }
+
+    /// Has systemd make the scope of the pod `uuid`, while that is prepared; a pod that a service starts stays in its unit.
+    ///
+    /// # Errors
+    /// When systemd refuses the scope, or a service has limits of its own. `notice` is told what the user should know.
+    pub fn make_room(
+        self,
+        uuid: &PodUuid,
+        kernel_paths: KernelPaths,
+        request: &StartRequest,
+        notice: impl Fn(&str),
+    ) -> Result<Room, RunError> {
+        let limits = request.limits;
+        match own_service(request.systemd_exec_pid.as_deref())? {
+            Some(unit) if limits != PodLimits::default() => Err(RunError::LimitsInService(unit)),
+            Some(_) => Ok(Room::Service(self.bus)),
+            None => {
+                tell_of_missing_controllers(limits, notice);
+                let scope = ScopeRequest {
+                    unit: nspawn::scope_name(uuid)?,
+                    description: format!("rkt pod {uuid}"),
+                    pid: std::process::id(),
+                    devices: devices(kernel_paths, &[]),
+                    memory_max: limits.memory_max,
+                    cpu_quota_per_second_usec: limits.cpu_millicores.map(|millicores| millicores * 1000),
+                };
+                Ok(Room::Scope(Box::new(self.bus.ask_for_scope(&scope)?), kernel_paths))
+            }
+        }
+    }
+}
+
+/// Where the processes of a pod will be.
+pub enum Room {
+    /// The service that has started this process.
+    Service(SystemBus),
+    /// A scope of the pod's own, and what is closed to it.
+    Scope(Box<ScopeOnItsWay>, KernelPaths),
+}
+
+impl Room {
+    /// Waits until this process is there.
+    fn enter(self, volumes: &[Source], notice: impl Fn(&str)) -> Result<Machined, RunError> {
+        match self {
+            Self::Service(bus) => {
+                if !source::allowed_devices(volumes).is_empty() {
+                    notice(
+                        "the pod stays in the service that started it: which devices it may open is up to DeviceAllow= there",
+                    );
+                }
+                Ok(bus.start_machined_in_service(std::process::id()))
+            }
+            Self::Scope(scope, KernelPaths::Protected) => Ok(scope.wait(&source::allowed_devices(volumes))?),
+            Self::Scope(scope, KernelPaths::Open) => Ok(scope.wait(&[])?),
+        }
+    }
 }
 
 /// Becomes the supervisor of `pod`. An interactive pod with pipes has one beside this process: its exit code is returned.
@@ -200,18 +256,18 @@ impl Host {
 ///
 /// `notice` is told what the user should know.
 pub fn start<P: Startable>(
-    host: Host,
+    room: Room,
     mut starting: Starting<'_, P>,
     request: &StartRequest,
     notice: impl Fn(&str),
 ) -> Result<u8, RunError> {
-    let registration = ready(host, &mut starting, request, &notice)?;
+    let registration = ready(room, &mut starting, request, &notice)?;
     launch(starting, request, registration, &notice)
 }
 
-/// Everything up to the move: the scope, the mounts, the files that say who the supervisor is.
+/// Everything up to the move: the mounts, the scope, the files that say who the supervisor is.
 fn ready<P: Startable>(
-    host: Host,
+    room: Room,
     starting: &mut Starting<'_, P>,
     request: &StartRequest,
     notice: impl Fn(&str),
@@ -221,7 +277,7 @@ fn ready<P: Startable>(
     // The first thing, so that a disk that can't be written to is named by a file and not by the kernel's "Invalid
     // argument" for an overlay.
     let supervisor = ProcessId::own()?;
-    atomic::write(&paths.supervisor(), format!("{supervisor}\n").as_bytes(), 0o644)?;
+    atomic::replace(&paths.supervisor(), format!("{supervisor}\n").as_bytes(), 0o644)?;
     let manifest = observe::manifest(pod.uuid(), &paths)?;
     let mounts = mounts(&paths, &manifest, store)?;
     connect(&paths.stage1_root(), &manifest, request.interactive.as_ref())?;
@@ -230,33 +286,14 @@ fn ready<P: Startable>(
         atomic::write(&paths.stage1_root().join("etc/hostname"), format!("{hostname}\n").as_bytes(), 0o644)?;
     }
     network.advance(&manifest, &notice)?;
-    let own_service = own_service(request.systemd_exec_pid.as_deref())?;
-    let (machined, mounted) = match own_service {
-        Some(unit) if request.limits != PodLimits::default() => return Err(RunError::LimitsInService(unit)),
-        Some(_) => {
-            if !source::allowed_devices(&volumes).is_empty() {
-                notice(
-                    "the pod stays in the service that started it: which devices it may open is up to DeviceAllow= there",
-                );
-            }
-            let machined = host.bus.start_machined_in_service(std::process::id());
-            (machined, isolate(&mounts, &volumes, &paths))
-        }
-        None => {
-            tell_of_missing_controllers(request.limits, &notice);
-            let scope = scope(pod, request, &volumes)?;
-            let (machined, mounted) = host.bus.start_scope(&scope, || isolate(&mounts, &volumes, &paths));
-            (machined?, mounted)
-        }
-    };
-    mounted?;
-    drop(host);
+    isolate(&mounts, &volumes, &paths)?;
+    let machined = room.enter(&volumes, &notice)?;
     network.enter(&notice)?;
     let roots = etc_roots(&paths, &manifest, store)?;
     check_mounts(&manifest, &volumes, &roots)?;
     let dns = network.dns().map(plugin_dns);
     etc::apply(&roots, &request.etc, dns.as_ref())?.iter().for_each(|text| notice(text));
-    atomic::write(&paths.cgroup(), format!("{}\n", cgroup::own()?).as_bytes(), 0o644)?;
+    atomic::replace(&paths.cgroup(), format!("{}\n", cgroup::own()?).as_bytes(), 0o644)?;
     Ok(match machined {
         Machined::Present => Registration::Registered,
         Machined::Absent(reason) => {
@@ -355,7 +392,7 @@ fn stay_beside(running: Running, network: Setup, program: &Program) -> Result<u8
         }
         started
     })?;
-    atomic::write(&paths.supervisor(), format!("{}\n", supervisor.id()).as_bytes(), 0o644)?;
+    atomic::replace(&paths.supervisor(), format!("{}\n", supervisor.id()).as_bytes(), 0o644)?;
     Ok(match pipes.carry(&supervisor)? {
         ChildEnd::Exited(status) => u8::try_from(status).unwrap_or(u8::MAX),
         ChildEnd::Killed(signal) => u8::try_from(BY_SIGNAL + signal).unwrap_or(u8::MAX),
@@ -423,29 +460,17 @@ fn own_service(systemd_exec_pid: Option<&str>) -> Result<Option<String>, SysErro
     Ok((unit.ends_with(".service") && !of_a_user).then(|| unit.to_owned()))
 }
 
-/// Which device nodes a pod may open: the usual ones and its volumes, unless the user switched that off.
-pub(super) fn devices(paths: &PodPaths, volumes: &[Source]) -> Devices {
-    if paths.kernel_paths_open().exists() {
-        Devices::Any
-    } else {
-        Devices::UsualAnd(source::allowed_devices(volumes))
-    }
+/// What a pod was prepared with.
+pub fn prepared_kernel_paths(paths: &PodPaths) -> KernelPaths {
+    if paths.kernel_paths_open().exists() { KernelPaths::Open } else { KernelPaths::Protected }
 }
 
-fn scope<P: Startable>(
-    pod: &Pod<P>,
-    request: &StartRequest,
-    volumes: &[Source],
-) -> Result<ScopeRequest, UnitNameError> {
-    let uuid = pod.uuid();
-    Ok(ScopeRequest {
-        unit: nspawn::scope_name(uuid)?,
-        description: format!("rkt pod {uuid}"),
-        pid: std::process::id(),
-        devices: devices(&pod.paths(), volumes),
-        memory_max: request.limits.memory_max,
-        cpu_quota_per_second_usec: request.limits.cpu_millicores.map(|millicores| millicores * 1000),
-    })
+/// Which device nodes a pod may open: the usual ones and its volumes, unless the user switched that off.
+pub(super) fn devices(kernel_paths: KernelPaths, volumes: &[Source]) -> Devices {
+    match kernel_paths {
+        KernelPaths::Open => Devices::Any,
+        KernelPaths::Protected => Devices::UsualAnd(source::allowed_devices(volumes)),
+    }
 }
 
 /// What is mounted for the apps.
@@ -487,7 +512,10 @@ fn tree_of(paths: &PodPaths, app: &RuntimeApp) -> Result<TreeId, SysError> {
 /// Opens the volumes' sources while this process still has the host's view, and makes their mount points.
 pub(super) fn open_volumes(paths: &PodPaths, manifest: &PodManifest) -> Result<Vec<Source>, RunError> {
     // A pod in a service has no device policy of ours: an app must not make itself a node in a volume.
-    let devices = if paths.kernel_paths_open().exists() { DeviceNodes::Usable } else { DeviceNodes::Useless };
+    let devices = match prepared_kernel_paths(paths) {
+        KernelPaths::Open => DeviceNodes::Usable,
+        KernelPaths::Protected => DeviceNodes::Useless,
+    };
     let sources = source::open(&volume::number(manifest)?.volumes, paths, devices)?;
     source::make_points(&sources, &paths.stage1_root())?;
     Ok(sources)

@@ -4,6 +4,7 @@
 //! app sees it). It knows the ground floor and the marks, nothing of the host.
 
 use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::status::record_failure;
@@ -56,6 +57,18 @@ pub struct Recorded {
     pub pod_exit_code: u8,
     /// Why the app could not start.
     pub diagnosis: Option<String>,
+}
+
+/// Keeps the pod's systemd from watching for questions after passwords, which no unit of a pod asks.
+///
+/// It would watch the directory `/run/systemd/ask-password`, and the end of a pod would wait for the kernel to take the
+/// watch down. Where a file is in its place, there is nothing to watch. What can't be done costs that time and no more.
+pub fn leave_out_password_questions(root: &Path) {
+    let systemd = root.join("run/systemd");
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&systemd);
+    if let Err(error) = made.and_then(|()| std::fs::write(systemd.join("ask-password"), "")) {
+        log::debug!("systemd will watch for questions after passwords: {error}");
+    }
 }
 
 /// Returns when nobody holds the other end of standard input any more, which is the supervisor's.

@@ -47,6 +47,13 @@ trait Manager {
         auxiliary: &[(&str, Vec<(&str, Variant<'_>)>)],
     ) -> zbus::Result<OwnedObjectPath>;
 
+    fn set_unit_properties(
+        &self,
+        name: &str,
+        runtime: bool,
+        properties: &[(&str, Variant<'_>)],
+    ) -> zbus::Result<()>;
+
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
 
     #[zbus(signal)]
@@ -274,25 +281,19 @@ impl SystemBus {
         if name.starts_with("rkt-") { machines.unregister_machine(&name).await } else { Ok(()) }
     }
 
-    /// Asks for `scope`, does `meanwhile` while systemd works, and waits until this process is in the scope.
+    /// Asks for `scope`, and returns while systemd still works on it.
     ///
     /// # Errors
-    /// When systemd refuses the scope or does not answer in time; `meanwhile` has been done in any case.
-    pub fn start_scope<T>(
-        &self,
-        scope: &ScopeRequest,
-        meanwhile: impl FnOnce() -> T,
-    ) -> (Result<Machined, BusError>, T) {
-        self.runtime.block_on(async {
-            let asked = async {
-                let (machined, started) = join(self.machined(), within(self.scope(scope))).await;
-                started.map(|()| machined)
-            };
-            let (answer, done) = join(asked, async { meanwhile() }).await;
-            let refused =
-                |cause: zbus::Error| BusError::Scope { unit: scope.unit.clone(), reason: reason(&cause) };
-            (answer.map_err(refused), done)
-        })
+    /// When systemd refuses the scope or does not answer in time.
+    pub fn ask_for_scope(self, scope: &ScopeRequest) -> Result<ScopeOnItsWay, BusError> {
+        let asked = self.runtime.block_on(join(self.machined(), within(self.scope(scope))));
+        match asked {
+            (machined, Ok((removed, job))) => {
+                let waiting = Some((removed, job));
+                Ok(ScopeOnItsWay { bus: self, unit: scope.unit.clone(), machined, waiting })
+            }
+            (_, Err(cause)) => Err(BusError::Scope { unit: scope.unit.clone(), reason: reason(&cause) }),
+        }
     }
 
     fn check_version(&self) -> Result<(), BusError> {
@@ -325,9 +326,9 @@ impl SystemBus {
         }
     }
 
-    async fn scope(&self, scope: &ScopeRequest) -> zbus::Result<()> {
+    async fn scope(&self, scope: &ScopeRequest) -> zbus::Result<(JobRemovedStream, OwnedObjectPath)> {
         let manager = self.manager().await?;
-        let mut removed = manager.receive_job_removed().await?;
+        let removed = manager.receive_job_removed().await?;
         let mut properties: Vec<(&str, Variant<'_>)> = vec![
             ("Description", scope.description.as_str().into()),
             ("Slice", "machine.slice".into()),
@@ -339,7 +340,7 @@ impl SystemBus {
         ];
         properties.extend(bounds(&scope.devices, scope.memory_max, scope.cpu_quota_per_second_usec));
         let job = manager.start_transient_unit(scope.unit.as_ref(), "fail", &properties, &[]).await?;
-        ended(&mut removed, &job).await
+        Ok((removed, job))
     }
 
     /// Starts a transient service, and waits until it is ready or has failed, or `given_up` says so.
@@ -421,6 +422,57 @@ impl SystemBus {
         match self.runtime.block_on(within(stopped)) {
             Err(zbus::Error::MethodError(name, ..)) if *name == NO_SUCH_UNIT => Ok(()),
             answer => answer.map_err(|cause| BusError::Stop { unit: unit.clone(), reason: reason(&cause) }),
+        }
+    }
+}
+
+/// A scope that systemd is making: on dropping, too, it is waited for.
+///
+/// systemd learns that a scope is empty only of one that once had a living process, so none may end on its way there.
+pub struct ScopeOnItsWay {
+    bus: SystemBus,
+    unit: UnitName,
+    machined: Machined,
+    waiting: Option<(JobRemovedStream, OwnedObjectPath)>,
+}
+
+impl ScopeOnItsWay {
+    /// Waits until this process is in the scope, and allows its processes `devices` beside what was asked for.
+    ///
+    /// # Errors
+    /// When systemd could not make the scope, refuses the devices or does not answer in time.
+    pub fn wait(mut self, devices: &[AllowedDevice]) -> Result<Machined, BusError> {
+        let allowed = self.arrive().and_then(|()| self.allow(devices));
+        let refused =
+            |cause: zbus::Error| BusError::Scope { unit: self.unit.clone(), reason: reason(&cause) };
+        allowed.map_err(refused)?;
+        Ok(self.machined.clone())
+    }
+
+    fn allow(&self, devices: &[AllowedDevice]) -> zbus::Result<()> {
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let rules: Vec<_> = devices.iter().map(AllowedDevice::rule).collect();
+        let allowed = async {
+            let manager = self.bus.manager().await?;
+            manager.set_unit_properties(self.unit.as_ref(), true, &[("DeviceAllow", rules.into())]).await
+        };
+        self.bus.runtime.block_on(within(allowed))
+    }
+
+    fn arrive(&mut self) -> zbus::Result<()> {
+        match self.waiting.take() {
+            Some((mut removed, job)) => self.bus.runtime.block_on(within(ended(&mut removed, &job))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for ScopeOnItsWay {
+    fn drop(&mut self) {
+        if let Err(cause) = self.arrive() {
+            log::debug!("{}: {}", self.unit, reason(&cause));
         }
     }
 }

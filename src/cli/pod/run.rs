@@ -13,7 +13,7 @@ use crate::pod::detach::{self, DetachError, DetachRequest};
 use crate::pod::lifecycle::{Pod, PodsDir, Preparing};
 use crate::pod::network::Setup;
 use crate::pod::prepare;
-use crate::pod::run::{self, Host, PodLimits, Starting};
+use crate::pod::run::{self, Host, PodLimits, Room, Starting};
 
 /// Prepares a pod and becomes its supervisor.
 pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
@@ -30,23 +30,40 @@ pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
     let pods = PodsDir::new(ctx.data_dir());
     let pod = pods.create().map_err(|error| CliError::new("error creating new pod").because(error))?;
     let saved = args.uuid_file_save.as_deref().map(|file| UuidFile::save(file, pod.uuid())).transpose()?;
-    // Its plugins work while the pod is prepared. A pod in the background gets its network from who starts it.
-    let begin = || Setup::begin(&network, &pods, &pod).map_err(|error| wishes::no_network().because(error));
-    let network = (!args.detach).then(begin).transpose()?;
+    // systemd and the plugins work while the pod is prepared. A pod in the background gets both from who starts it.
+    let begin = |host: Host| {
+        let kernel_paths = request.restrictions.kernel_paths;
+        let room = host
+            .make_room(pod.uuid(), kernel_paths, &start, |text| output::message(text))
+            .map_err(wishes::not_started)?;
+        let network =
+            Setup::begin(&network, &pods, &pod).map_err(|error| wishes::no_network().because(error))?;
+        Ok(Place::Here(room, network))
+    };
+    let place = if args.detach { Place::Background(host) } else { begin(host)? };
     prepare::fill(&pod, &store, &request)
         .map_err(|error| CliError::new("error setting up stage0").because(error))?
         .iter()
         .for_each(output::message);
     start.etc = dns::request(&args.start.dns)?;
-    let Some(network) = network else {
-        return detached(&args, ctx, start.limits, Prepared { host, pod, saved });
+    let (room, network) = match place {
+        Place::Here(room, network) => (room, network),
+        Place::Background(host) => return detached(&args, ctx, start.limits, Prepared { host, pod, saved }),
     };
     let starting = Starting { network, pod, store: &store };
     let code =
-        run::start(host, starting, &start, |text| output::message(text)).map_err(wishes::not_started)?;
+        run::start(room, starting, &start, |text| output::message(text)).map_err(wishes::not_started)?;
     // The pod ran beside this process, and has a name for gc and status.
     std::mem::forget(saved);
     Ok(Exit::code(code))
+}
+
+/// Where the pod will run.
+enum Place {
+    /// Beside or in place of this process.
+    Here(Room, Setup),
+    /// In a service of this host's systemd.
+    Background(Host),
 }
 
 /// A pod that only needs to be started, and where.

@@ -24,9 +24,13 @@ pub fn run(args: RunPreparedFlags, ctx: &Context) -> Result<Exit, CliError> {
     let Some(pod) = held else { return Err(CliError::new(format!("pod \"{uuid}\" is not prepared"))) };
     start.etc = dns::request(&args.start.dns)?;
     let store = Store::look(ctx.data_dir());
+    let kernel_paths = run::prepared_kernel_paths(&pod.paths());
+    let room = host
+        .make_room(pod.uuid(), kernel_paths, &start, |text| output::message(text))
+        .map_err(wishes::not_started)?;
     let network = Setup::begin(&network, &pods, &pod).map_err(|error| wishes::no_network().because(error))?;
     let starting = Starting { network, pod, store: &store };
-    run::start(host, starting, &start, |text| output::message(text)).map(Exit::code).map_err(|error| {
+    run::start(room, starting, &start, |text| output::message(text)).map(Exit::code).map_err(|error| {
         match error {
             RunError::SeveralApps => CliError::new(error.to_string()),
             error => wishes::not_started(error),

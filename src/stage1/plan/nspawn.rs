@@ -13,6 +13,12 @@ use crate::systemd::unit_name::{UnitName, UnitNameError};
 /// Where systemd-nspawn is, on every distribution with a merged /usr.
 pub const NSPAWN: &str = "/usr/bin/systemd-nspawn";
 
+/// What a pod's supervisor, systemd and journald read before they watch for a lack of memory (sd_event_add_memory_pressure(3)).
+///
+/// They have next to nothing to give back, and each such watch holds up the end of the pod while the kernel takes it down.
+pub const PRESSURE_WATCH: &str = "MEMORY_PRESSURE_WATCH";
+const NO_PRESSURE_WATCH: &str = "/dev/null";
+
 /// Whether machined is asked to register the pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
@@ -102,6 +108,7 @@ pub fn program(start: &Start<'_>) -> Program {
     args.push("--setenv=SYSTEMD_UNIT_PATH=/etc/systemd/system".into());
     args.push(format!("--setenv=SYSTEMD_GENERATOR_PATH={NO_GENERATORS}"));
     args.push(format!("--setenv=SYSTEMD_ENVIRONMENT_GENERATOR_PATH={NO_GENERATORS}"));
+    args.push(format!("--setenv={PRESSURE_WATCH}={NO_PRESSURE_WATCH}"));
     args.push("--".into());
     if start.filtering == Filtering::ByInit {
         args.extend([PROGRAM.to_owned(), INIT.to_owned()]);
@@ -170,6 +177,7 @@ fn environment() -> BTreeMap<String, String> {
         ("SYSTEMD_TINT_BACKGROUND", "0"),
         ("SYSTEMD_ADJUST_TERMINAL_TITLE", "0"),
         ("TERM", "dumb"),
+        (PRESSURE_WATCH, NO_PRESSURE_WATCH),
         // The `container` variable of the pod's init, and what `machinectl list` shows as service.
         ("SYSTEMD_NSPAWN_CONTAINER_SERVICE", "rkt"),
     ]

@@ -2,9 +2,11 @@
 
 use super::{UnitPlanError, bare, dev_log_socket, failed_name, journal_socket, mark_unit};
 use crate::stage1::inside::{PROGRAM, SUPERVISED, VERIFY};
+use crate::stage1::plan::nspawn::PRESSURE_WATCH;
 use crate::stage1::plan::{PodSpec, skeleton};
 use crate::stage1::status::{READY, STOPPING, SUPERVISOR_STATUS};
 use crate::systemd::unit::exec::{Argument, Exec, OnFailure};
+use crate::systemd::unit::name::VariableNames;
 use crate::systemd::unit::path::{ListenPath, MissingPath, StreamPath, UnitPath};
 use crate::systemd::unit::stream::{ListenAddress, StandardInput, StandardOutput};
 use crate::systemd::unit::value::{
@@ -154,7 +156,8 @@ fn journal_units() -> Result<[Unit; 3], UnitPlanError> {
         .with(Setting::FileDescriptorStoreMax(DescriptorCount::new(4224)?))
         .with(Setting::Restart(Restart::Always))
         .with(Setting::RestartSec(TimeSpan::seconds(0)))
-        .with(Setting::OOMScoreAdjust(OomScoreAdjust::new(-250)?));
+        .with(Setting::OOMScoreAdjust(OomScoreAdjust::new(-250)?))
+        .with(Setting::PassEnvironment(VariableNames::from_iter([PRESSURE_WATCH.parse()?])));
     let [main, dev_log] = sockets;
     let main = socket(main)?
         .with(Setting::ListenStream(ListenAddress::Path(path("/run/systemd/journal/stdout")?)))

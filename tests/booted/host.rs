@@ -88,16 +88,20 @@ impl Host {
 
 /// The processes in a control group and below it, by their names.
 pub(crate) fn processes_below(cgroup: &str) -> Vec<String> {
+    pids_below(cgroup)
+        .into_iter()
+        .map(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned())
+        .collect()
+}
+
+/// The processes in a control group and below it.
+pub(crate) fn pids_below(cgroup: &str) -> Vec<u32> {
     let inside = |pid: u32| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         text.lines().any(|line| line.strip_prefix("0::").is_some_and(|group| group.starts_with(cgroup)))
     };
     let entries = std::fs::read_dir("/proc").expect("a /proc").flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| inside(*pid))
-        .map(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned())
-        .collect()
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| inside(*pid)).collect()
 }
 
 /// The cgroup of a process in the unified hierarchy.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::host::{Host, cgroup_of};
+use crate::host::{Host, cgroup_of, pids_below};
 use crate::pod::{Pod, Pods, said_by, scope};
 use crate::support::Run;
 use crate::support::terminal::OnTerminal;
@@ -43,6 +43,42 @@ fn machinectl_lists_and_shows_a_pod() {
     {
         assert!(status.contains(&expected), "{expected:?} is in {status}");
     }
+}
+
+/// Each such watch holds up the end of a pod while the kernel takes it down (`memory.pressure`, psi.rst of the kernel).
+#[test]
+fn nothing_of_a_pod_watches_for_a_lack_of_memory() {
+    let host = Host::take();
+    let pods = Pods::new();
+    let pod = started(&pods);
+    host.wait_for_machine(&pod.machine());
+    let (mut programs, mut watches) = (Vec::new(), Vec::new());
+    for pid in pids_below(&format!("/machine.slice/{}", scope(&pod.uuid))) {
+        let program = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        for open in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            let target = std::fs::read_link(open.path()).unwrap_or_default();
+            if target.ends_with("memory.pressure") {
+                watches.push((program.trim().to_owned(), target));
+            }
+        }
+        programs.push(program.trim().to_owned());
+    }
+    for expected in ["systemd-nspawn", "systemd", "systemd-journal"] {
+        assert!(programs.iter().any(|program| program == expected), "{expected} is one of {programs:?}");
+    }
+    assert_eq!(watches, []);
+}
+
+#[test]
+fn a_pod_that_can_not_be_prepared_leaves_no_scope() {
+    let _host = Host::take_alone();
+    let pods = Pods::new();
+    let ended = pods.run_shell("--net=none --user=nobody-of-this-name", "true").end();
+    ended.expect_code(254);
+    let units = Run::new("systemctl")
+        .args(["list-units", "--all", "--plain", "--no-legend", "machine-rkt*.scope"])
+        .stdout();
+    assert_eq!(units, "");
 }
 
 #[test]

@@ -6,8 +6,11 @@ use std::process::ExitCode;
 
 use super::output;
 use crate::os::process::{Program, become_init};
+use crate::os::terminal;
 use crate::stage1::filters::Filters;
-use crate::stage1::inside::{self, FAILED, Failure, INIT, MonitorEnvironment, SUPERVISED, SYSTEMD, VERIFY};
+use crate::stage1::inside::{
+    self, FAILED, Failure, INIT, INIT_ON_TERMINAL, MonitorEnvironment, SUPERVISED, SYSTEMD, VERIFY,
+};
 use crate::stage1::verify;
 
 /// The status of a helper that could not do its work; the pod ends with it.
@@ -20,7 +23,14 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let status = match words.as_slice() {
         [VERIFY] => verify(),
-        [INIT, arguments @ ..] => init(arguments),
+        [INIT, arguments @ ..] => {
+            // Without it each line ends like one of a serial line, in a pipe and in a file, too.
+            if let Err(error) = terminal::keep_line_ends(std::io::stdout()) {
+                output::message(error);
+            }
+            init(arguments)
+        }
+        [INIT_ON_TERMINAL, arguments @ ..] => init(arguments),
         [SUPERVISED] => {
             inside::wait_for_end_of_supervisor();
             BROKEN

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
-use rustix::termios::{OptionalActions, Termios, Winsize};
+use rustix::termios::{OptionalActions, OutputModes, Termios, Winsize};
 
 use super::{SysError, root::Root};
 
@@ -83,6 +83,31 @@ fn number(emulator: &OwnedFd) -> Result<u32, std::io::Error> {
     let name = rustix::pty::ptsname(emulator, Vec::new())?;
     let digits = name.to_str().ok().and_then(|name| name.strip_prefix("/dev/pts/"));
     digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| std::io::ErrorKind::InvalidData.into())
+}
+
+/// Has the terminal behind `fd` show ends of lines as they are written, without a carriage return before them, whoever resets
+/// it later (ioctl_tty(2), "Locking the termios structure").
+///
+/// # Errors
+/// When it is no terminal, or this process may not lock its settings.
+#[allow(unsafe_code, reason = "the request TIOCSLCKTRMIOS has no safe wrapper")]
+pub fn keep_line_ends(fd: impl AsFd) -> Result<(), SysError> {
+    let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    let mut settings = rustix::termios::tcgetattr(&fd).map_err(SysError::on("asking terminal", &path))?;
+    settings.output_modes.remove(OutputModes::ONLCR);
+    rustix::termios::tcsetattr(&fd, OptionalActions::Now, &settings)
+        .map_err(SysError::on("changing the mode of terminal", &path))?;
+    // SAFETY: a termios is a plain value, for which zero means that nothing is locked; the kernel reads of it what its own,
+    // which is shorter, has (termios.h).
+    let locked = unsafe {
+        let mut locks: libc::termios = std::mem::zeroed();
+        locks.c_oflag = libc::ONLCR;
+        libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSLCKTRMIOS, &raw const locks)
+    };
+    match locked {
+        0 => Ok(()),
+        _ => Err(SysError::new("locking the mode of terminal", path, std::io::Error::last_os_error())),
+    }
 }
 
 /// The caller's terminal with every key going through as it is; dropped, it is as it was before.

@@ -18,6 +18,8 @@ pub const FAILED: &str = "failed";
 
 /// The word that asks for [`super::filters::Filters::put_on`] and then for systemd, with further arguments for that.
 pub const INIT: &str = "init";
+/// The same where the pod's console is the caller's terminal.
+pub const INIT_ON_TERMINAL: &str = "init-on-terminal";
 /// What the pod's init then becomes.
 pub const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 /// The word that asks for [`super::verify::excesses`].

@@ -200,6 +200,7 @@ pub(crate) fn expect_nothing_runs(host: &Host, uuid: &str) {
 /// What apps wrote to the console, as pairs of app and text; fails the test when a line has another form than
 /// `[ ssss.ssssss] app[pid]: text`.
 pub(crate) fn console(output: &str) -> Vec<(String, String)> {
+    assert!(!output.contains('\r'), "carriage returns: {output:?}");
     output
         .lines()
         .map(|line| console_line(line).unwrap_or_else(|| panic!("no console line: {line:?} of {output}")))

@@ -7,7 +7,7 @@ use super::skeleton::NO_GENERATORS;
 use crate::appc::capability::CapabilitySet;
 use crate::appc::pod_uuid::PodUuid;
 use crate::os::process::Program;
-use crate::stage1::inside::{INIT, PROGRAM};
+use crate::stage1::inside::{INIT, INIT_ON_TERMINAL, PROGRAM};
 use crate::systemd::unit_name::{UnitName, UnitNameError};
 
 /// Where systemd-nspawn is, on every distribution with a merged /usr.
@@ -111,7 +111,11 @@ pub fn program(start: &Start<'_>) -> Program {
     args.push(format!("--setenv={PRESSURE_WATCH}={NO_PRESSURE_WATCH}"));
     args.push("--".into());
     if start.filtering == Filtering::ByInit {
-        args.extend([PROGRAM.to_owned(), INIT.to_owned()]);
+        let init = match start.console {
+            Console::ReadOnly => INIT,
+            Console::Interactive => INIT_ON_TERMINAL,
+        };
+        args.extend([PROGRAM.to_owned(), init.to_owned()]);
     }
     if start.debug {
         args.push("--log-target=console".into());

@@ -319,10 +319,19 @@ pub fn spec(
     })
 }
 
+/// Who says which capabilities an app has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantedBy {
+    /// The user, who knows it.
+    User,
+    /// Its image.
+    Image,
+}
+
 /// What the user should know about the rights of an app: names that did not count, and what its image takes.
 pub fn notices(
     runtime: &RuntimeApp,
-    request: &AppRequest,
+    granted_by: GrantedBy,
     restrictions: (Capabilities, Seccomp),
 ) -> Vec<String> {
     let RuntimeApp { name, app: Some(app), .. } = runtime else { return Vec::new() };
@@ -333,10 +342,8 @@ pub fn notices(
         let told = |reason| format!("app \"{name}\": a name in its system call filter is ignored: {reason}");
         notices.extend(ignored.into_iter().map(told));
     }
-    let by_user =
-        request.isolators.iter().any(|isolator| matches!(isolator, Isolator::CapabilitiesRetain(_)));
-    if let (Capabilities::Bounded, false, Ok(set)) =
-        (restrictions.0, by_user, isolator::capability_set(&app.isolators))
+    if let (Capabilities::Bounded, GrantedBy::Image, Ok(set)) =
+        (restrictions.0, granted_by, isolator::capability_set(&app.isolators))
     {
         let more = set.difference(CapabilitySet::DEFAULT);
         if !more.is_empty() {
@@ -613,7 +620,7 @@ mod tests {
             |request: &AppRequest| runtime_app(request, &image(app), &PodEnvironment::default()).unwrap();
         let plain = runtime(&request());
         assert_eq!(
-            notices(&plain, &request(), restrictions),
+            notices(&plain, GrantedBy::Image, restrictions),
             [
                 "app \"web\": a name in its system call filter is ignored: \"bogus\" is no system call or set of them that is known",
                 "app \"web\": its image gives it more capabilities than usual: CAP_SYS_TIME",
@@ -622,7 +629,7 @@ mod tests {
         let retain = isolator("os/linux/capabilities-retain-set", json!({"set": ["CAP_SYS_TIME"]}));
         let asked = AppRequest { isolators: vec![retain], ..request() };
         let none = (Capabilities::Bounded, Seccomp::Unfiltered);
-        assert!(notices(&runtime(&asked), &asked, none).is_empty());
+        assert!(notices(&runtime(&asked), GrantedBy::User, none).is_empty());
     }
 
     #[test]

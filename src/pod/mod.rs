@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod detach;
+pub mod draft;
 pub mod enter;
 pub mod etc;
 pub mod export;

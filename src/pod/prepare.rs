@@ -6,25 +6,20 @@ use std::fs::Permissions;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::app::{self, AppError, AppRequest, Capabilities, FROM_DOCKER, PodEnvironment, Seccomp};
+use super::app::{self, AppError, Capabilities, FROM_DOCKER, Seccomp};
+use super::draft::{Content, Draft, DraftApp, left_out};
 use super::layout::PodPaths;
 use super::lifecycle::{Pod, Preparing};
 use super::port::{self, PortError};
 use super::volume::{self, Implicit, VolumeError, empty};
-use crate::appc::app::is_environment_name;
 use crate::appc::image_manifest::ImageManifest;
-use crate::appc::label::Annotation;
 use crate::appc::name::AcName;
-use crate::appc::pod_manifest::{ExposedPort, Mount, PodManifest, RuntimeApp, Volume};
-use crate::appc::semver::SemVer;
+use crate::appc::pod_manifest::PodManifest;
 use crate::image::store::{Store, StoreError, TreeId, TreeView};
 use crate::os::{Hint, SysError, atomic, cgroup, interrupt, mount, root::Root, tree};
 use crate::stage1::plan::{self, AppSpec, HostName, KernelPaths, PlanError, PodSpec, UnitPlanError};
 use crate::stage1::root;
 use crate::systemd::unit::name::VariableName;
-
-/// Says that the pod can't change its apps while it runs (spec pods.md 3.1).
-const MUTABLE: &str = "coreos.com/rkt/stage1/mutable";
 
 /// Where apps get their root from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,22 +44,14 @@ pub struct Restrictions {
 /// A pod as the user wants it.
 #[derive(Debug, Clone)]
 pub struct PodRequest {
-    /// Its apps, in order.
-    pub apps: Vec<AppRequest>,
-    /// The environment of all.
-    pub environment: PodEnvironment,
+    /// What is in it.
+    pub content: Content,
     /// How their roots are made.
     pub roots: Roots,
     /// What they are not protected from.
     pub restrictions: Restrictions,
     /// Its host name; by default `rkt-UUID`.
     pub hostname: Option<HostName>,
-    /// The ports that are reached from outside, by their names in the images.
-    pub ports: Vec<ExposedPort>,
-    /// What its apps can mount.
-    pub volumes: Vec<Volume>,
-    /// Volumes at paths of every app.
-    pub mounts: Vec<Mount>,
 }
 
 /// Why a pod can't be prepared.
@@ -151,44 +138,34 @@ struct Prepared {
 /// # Locking
 /// Holds the store shared against the collection of trees until the pod says which it uses.
 pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result<Vec<String>, PrepareError> {
-    let mut notices = Vec::new();
     let _trees_stay = store.hold()?;
     let paths = pod.paths();
     let created = paths.created();
     std::fs::write(&created, "").map_err(SysError::on("creating", &created))?;
-    if request.apps.is_empty() {
+    let Draft { mut manifest, apps: drafts, mut notices } = request.content.draft(store)?;
+    if manifest.apps.is_empty() {
         return Err(PrepareError::Empty);
     }
-
-    let mut manifest = PodManifest::new(SemVer::APPC);
-    manifest.annotations.push(mutable());
-    manifest.volumes.clone_from(&request.volumes);
-    volume::check_names(&manifest.volumes)?;
     let mut apps = Vec::new();
-    for wanted in &request.apps {
-        let image = store.manifest(&wanted.image)?;
-        let mut runtime = app::runtime_app(wanted, &image, &request.environment)?;
-        notices.extend(leave_out_what_is_no_variable(&mut runtime));
-        if manifest.app(&runtime.name).is_some() {
-            return Err(PrepareError::SameName(runtime.name));
-        }
+    let PodManifest { apps: runtimes, volumes, .. } = &mut manifest;
+    for (runtime, DraftApp { image, mounts, granted_by }) in runtimes.iter_mut().zip(drafts) {
+        let id = runtime.image.id;
         stop_if_interrupted()?;
-        let tree = store.ensure_tree(&wanted.image)?;
+        let tree = store.ensure_tree(&id)?;
         let view = store.view(&tree)?;
         let tree_rootfs = view.path().to_owned();
         let root = Root::open(&tree_rootfs)?;
         // A path that can't be followed is told when it is resolved.
         let real = |path: &Path| root.real_path(path).unwrap_or_else(|_| path.to_owned());
-        let volumes = &mut manifest.volumes;
-        let implicit = volume::bind(&mut runtime, &wanted.mounts, &request.mounts, volumes, real);
+        let implicit = volume::bind(runtime, &mounts, volumes, real);
         notices.extend(implicit.iter().map(|implicit| volume::notice(&runtime.name, implicit)));
         let restrictions = (request.restrictions.capabilities, request.restrictions.seccomp);
-        let mut spec = app::spec(&runtime, &image, &root, restrictions)?;
-        notices.extend(app::notices(&runtime, wanted, restrictions));
+        let mut spec = app::spec(runtime, &image, &root, restrictions)?;
+        notices.extend(app::notices(runtime, granted_by, restrictions));
         notices.extend(leave_out_what_can_not_be(&mut spec));
-        let manifest_bytes = store.manifest_bytes(&wanted.image)?;
-        let signer = store.signer(&wanted.image)?;
-        store.used(&wanted.image)?;
+        let manifest_bytes = store.manifest_bytes(&id)?;
+        let signer = store.signer(&id)?;
+        store.used(&id)?;
         apps.push(Prepared {
             manifest: image,
             manifest_bytes,
@@ -199,9 +176,8 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
             spec,
             implicit,
         });
-        manifest.apps.push(runtime);
     }
-    manifest.ports = port::expose(&request.ports, &manifest.apps)?;
+    manifest.ports = port::expose(&manifest.ports, &manifest.apps)?;
     let volumes = volume::number(&manifest)?;
     for (app, mounts) in apps.iter_mut().zip(&volumes.mounts) {
         let root = Root::open(&app.tree_rootfs)?;
@@ -265,24 +241,6 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
     Ok(notices)
 }
 
-/// Takes out of the manifest's app what the user's environment has, but no manifest can hold, and says so.
-fn leave_out_what_is_no_variable(runtime: &mut RuntimeApp) -> Vec<String> {
-    let RuntimeApp { name: app, app: Some(section), .. } = runtime else { return Vec::new() };
-    let mut notices = Vec::new();
-    section.environment.retain(|variable| {
-        let possible = is_environment_name(&variable.name);
-        if !possible {
-            notices.push(left_out(app, &variable.name));
-        }
-        possible
-    });
-    notices
-}
-
-fn left_out(app: &AcName, variable: &str) -> String {
-    format!("app \"{app}\": systemd can't set the variable {variable:?}, it is left out")
-}
-
 /// Takes out of `app` what this host's systemd or kernel can't give it, and says so.
 fn leave_out_what_can_not_be(app: &mut AppSpec) -> Vec<String> {
     let mut notices = Vec::new();
@@ -314,10 +272,6 @@ fn leave_out_what_can_not_be(app: &mut AppSpec) -> Vec<String> {
 
 fn stop_if_interrupted() -> Result<(), PrepareError> {
     if interrupt::has_arrived() { Err(PrepareError::Interrupted) } else { Ok(()) }
-}
-
-fn mutable() -> Annotation {
-    Annotation::new(MUTABLE.parse().expect("the annotation's name is an identifier"), "false")
 }
 
 /// The host's os-release(5), whose /usr is the pod's.

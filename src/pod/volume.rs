@@ -125,19 +125,17 @@ fn has(volumes: &[Volume], name: &AcName) -> bool {
     volumes.iter().any(|volume| volume.name == *name)
 }
 
-/// Gives `app` its mounts: its own, then those for all, then the image's mount points whose paths are free.
+/// Gives `app` the mounts that are asked for, then those of its mount points whose paths are free.
 ///
-/// A path counts once, however it is written; for a mount point of the image also by which of its links, which `real`
-/// follows. A mount point without a volume gets an empty one, which is added to `volumes` and returned.
+/// A path counts once, however it is written; for a mount point also by which of the image's links, which `real` follows. A mount point without a volume gets an empty one, which is added to `volumes` and returned.
 pub fn bind(
     app: &mut RuntimeApp,
-    own: &[Mount],
-    for_all: &[Mount],
+    asked: &[Mount],
     volumes: &mut Vec<Volume>,
     real: impl Fn(&Path) -> PathBuf,
 ) -> Vec<Implicit> {
     let mut implicit = Vec::new();
-    for mount in own.iter().chain(for_all) {
+    for mount in asked {
         if app.mounts.iter().all(|other| target(&other.path) != target(&mount.path)) {
             app.mounts.push(mount.clone());
         }

@@ -15,6 +15,7 @@ use crate::net::config::{self, Wanted};
 use crate::net::plugin::Search;
 use crate::os::SysError;
 use crate::pod::app::{AppRequest, Capabilities, PodEnvironment, Seccomp};
+use crate::pod::draft::{Content, PodWishes};
 use crate::pod::etc::EtcRequest;
 use crate::pod::network::Network;
 use crate::pod::prepare::{PodRequest, Restrictions, Roots};
@@ -49,15 +50,18 @@ impl Wishes<'_> {
             .iter()
             .map(|image| app_request(image, self.policy, store, ctx))
             .collect::<Result<_, _>>()?;
-        Ok(PodRequest {
+        let wishes = PodWishes {
             apps,
             environment: self.environment()?,
-            roots: if self.flags.no_overlay { Roots::Copy } else { Roots::Overlay },
-            restrictions: restrictions(ctx),
-            hostname: self.hostname.clone(),
             ports: self.flags.ports.iter().map(exposed).collect(),
             volumes: self.flags.volumes.clone(),
             mounts: images.for_all.mounts.clone(),
+        };
+        Ok(PodRequest {
+            content: Content::Wished(wishes),
+            roots: if self.flags.no_overlay { Roots::Copy } else { Roots::Overlay },
+            restrictions: restrictions(ctx),
+            hostname: self.hostname.clone(),
         })
     }
 

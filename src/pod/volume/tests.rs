@@ -60,7 +60,7 @@ fn mounts_are_bound_in_the_order_of_the_specification() {
     for [pod, own, for_all, points, expected] in rows {
         let (mut app, mut volumes) = (app("web", points), volumes(pod));
         let given = volumes.len();
-        let implicit = bind(&mut app, &mounts(own), &mounts(for_all), &mut volumes, Path::to_owned);
+        let implicit = bind(&mut app, &mounts(&[own, for_all].concat()), &mut volumes, Path::to_owned);
         assert_eq!(shown(&app.mounts), expected);
         let new: Vec<&AcName> = volumes[given..].iter().map(|volume| &volume.name).collect();
         assert_eq!(implicit.iter().map(|one| &one.volume).collect::<Vec<_>>(), new);
@@ -75,7 +75,7 @@ fn a_mount_point_behind_a_link_of_the_image_is_taken_with_the_path_that_it_leads
     };
     let mut volumes = volumes(&["a,kind=empty"]);
     let mut app = app("web", &["x /var/run/x", "y /run/y", "z /var/run/y"]);
-    bind(&mut app, &mounts(&["a /run/x"]), &[], &mut volumes, real);
+    bind(&mut app, &mounts(&["a /run/x"]), &mut volumes, real);
     assert_eq!(shown(&app.mounts), ["a /run/x", "web-y /run/y"]);
 }
 
@@ -83,7 +83,7 @@ fn a_mount_point_behind_a_link_of_the_image_is_taken_with_the_path_that_it_leads
 fn the_user_is_told_of_a_volume_that_nobody_asked_for() {
     let mut web = app("web", &["data /var/data"]);
     let name = web.name.clone();
-    let implicit = bind(&mut web, &[], &[], &mut Vec::new(), Path::to_owned);
+    let implicit = bind(&mut web, &[], &mut Vec::new(), Path::to_owned);
     assert_eq!(
         notice(&name, &implicit[0]),
         "warning: no volume specified for mount point \"data\", implicitly creating an \"empty\" volume: \
@@ -111,7 +111,7 @@ fn the_volume_decides_on_writing_and_else_the_mount_point_of_its_name() {
     for (flag, mount, points, access, submounts) in rows {
         let mut volumes = volumes(&[flag]);
         let mut app = app("web", points);
-        bind(&mut app, &mounts(&[mount]), &[], &mut volumes, Path::to_owned);
+        bind(&mut app, &mounts(&[mount]), &mut volumes, Path::to_owned);
         let manifest = PodManifest { apps: vec![app], volumes, ..PodManifest::new(SemVer::APPC) };
         let found = number(&manifest).unwrap();
         let volume = &found.volumes[found.mounts[0][0].volume];
@@ -119,7 +119,7 @@ fn the_volume_decides_on_writing_and_else_the_mount_point_of_its_name() {
     }
     let mut web = app("web", &["data /d ro"]);
     let mut volumes = Vec::new();
-    bind(&mut web, &[], &[], &mut volumes, Path::to_owned);
+    bind(&mut web, &[], &mut volumes, Path::to_owned);
     assert_eq!(volumes[0].read_only, Some(true), "an implicit volume is as its mount point");
 }
 
@@ -128,7 +128,7 @@ fn a_volume_has_one_number_for_each_access() {
     let volumes = volumes(&["data,kind=host,source=/s", "logs,kind=empty"]);
     let mut apps = vec![app("a", &["data /d"]), app("b", &["data /d ro"]), app("c", &["data /d", "logs /l"])];
     for app in &mut apps {
-        bind(app, &[], &[], &mut volumes.clone(), Path::to_owned);
+        bind(app, &[], &mut volumes.clone(), Path::to_owned);
     }
     let manifest = PodManifest { apps, volumes, ..PodManifest::new(SemVer::APPC) };
     let found = number(&manifest).unwrap();

@@ -48,6 +48,14 @@ pub enum ManifestError {
 }
 
 impl ManifestError {
+    /// What is wrong, without the name of the document.
+    pub fn problem(&self) -> &dyn fmt::Display {
+        match self {
+            Self::Json { problem, .. } => problem,
+            Self::Field { problem, .. } => problem,
+        }
+    }
+
     pub(crate) fn json(document: Document) -> impl FnOnce(JsonError) -> Self {
         move |problem| Self::Json { document, problem }
     }

@@ -30,7 +30,6 @@ const FLAGS: &[(&[&str], &[&[&str]])] =
     &[(&["prepare"], &[PREPARE]), (&["run"], &[PREPARE, START]), (&["run-prepared"], &[START])];
 
 const PREPARE: &[&str] = &[
-    "pod-manifest",
     "private-users",
     "stage1-from-dir",
     "stage1-hash",

@@ -463,7 +463,7 @@ pub struct PrepareFlags {
     /// Volumes to make available in the pod
     #[arg(long = "volume", value_name = "NAME,kind=KIND,...", value_parser = volume)]
     pub volumes: Vec<Volume>,
-    /// The path to a pod manifest; no image may be given
+    /// Pod manifest that says the apps, their images, environments, volumes and ports; no image or flag may say them too
     #[arg(long, value_name = "FILE")]
     pub pod_manifest: Option<PathBuf>,
     /// When to look for an image outside of the store: new, update, never

@@ -1,7 +1,7 @@
 //! Reading small files in directories that anything may have happened to: a FIFO or a huge file there never holds the
 //! reader up.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -16,7 +16,6 @@ const LIMIT: u64 = 4 << 20;
 /// # Errors
 /// When it can't be opened or read, is something else, or is larger.
 pub fn read(path: &Path) -> Result<Vec<u8>, SysError> {
-    let refused = SysError::on("reading", path);
     let mut options = OpenOptions::new();
     // Without O_NONBLOCK the open of a FIFO waits for a writer.
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY);
@@ -25,11 +24,23 @@ pub fn read(path: &Path) -> Result<Vec<u8>, SysError> {
         if !file.metadata()?.is_file() {
             return Err(Error::new(ErrorKind::InvalidData, "not a regular file"));
         }
-        let mut bytes = Vec::new();
-        let length = file.take(LIMIT + 1).read_to_end(&mut bytes)? as u64;
-        if length > LIMIT { Err(Error::new(ErrorKind::FileTooLarge, "larger than 4 MiB")) } else { Ok(bytes) }
+        all_of(file)
     };
-    read().map_err(refused)
+    read().map_err(SysError::on("reading", path))
+}
+
+/// Reads at most 4 MiB from where the user pointed to: a link is followed, and a pipe is read to its end.
+///
+/// # Errors
+/// When it can't be opened or read, or is larger.
+pub fn read_named(path: &Path) -> Result<Vec<u8>, SysError> {
+    File::open(path).and_then(all_of).map_err(SysError::on("reading", path))
+}
+
+fn all_of(file: File) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let length = file.take(LIMIT + 1).read_to_end(&mut bytes)? as u64;
+    if length > LIMIT { Err(Error::new(ErrorKind::FileTooLarge, "larger than 4 MiB")) } else { Ok(bytes) }
 }
 
 /// Reads a regular file of text as [`read`] does.
@@ -68,6 +79,22 @@ mod tests {
             let path = at(name);
             let expected = format!("reading {}: {cause}", path.display());
             assert_eq!(read_text(&path).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn what_the_user_names_may_be_a_link_or_have_no_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("file"), "text\n").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("endless")).unwrap();
+        assert_eq!(read_named(&at("link")).unwrap(), b"text\n");
+        for (name, cause) in
+            [("endless", "larger than 4 MiB"), ("", "Is a directory"), ("none", "No such file or directory")]
+        {
+            let expected = format!("reading {}: {cause}", at(name).display());
+            assert_eq!(read_named(&at(name)).unwrap_err().to_string(), expected);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What can be refused without unpacking an image is refused here.
 
 use super::app::{self, AppRequest, GrantedBy, PodEnvironment};
+use super::given::GivenManifest;
 use super::prepare::PrepareError;
 use super::volume;
 use crate::appc::app::is_environment_name;
@@ -22,6 +23,8 @@ const MUTABLE: &str = "coreos.com/rkt/stage1/mutable";
 pub enum Content {
     /// Images, and flags for them.
     Wished(PodWishes),
+    /// A manifest of the user's.
+    Given(GivenManifest),
 }
 
 /// A pod as the flags of the command line describe it.
@@ -67,6 +70,23 @@ impl Content {
     pub(super) fn draft(&self, store: &Store) -> Result<Draft, PrepareError> {
         match self {
             Self::Wished(wishes) => wishes.draft(store),
+            Self::Given(given) => Ok(given.draft(store)?),
+        }
+    }
+
+    /// The number of apps.
+    pub fn apps(&self) -> usize {
+        match self {
+            Self::Wished(wishes) => wishes.apps.len(),
+            Self::Given(given) => given.manifest().apps.len(),
+        }
+    }
+
+    /// The manifest as the user gave it, if the user gave one.
+    pub(super) fn given(&self) -> Option<&GivenManifest> {
+        match self {
+            Self::Wished(_) => None,
+            Self::Given(given) => Some(given),
         }
     }
 }
@@ -103,7 +123,8 @@ fn granted_by(isolators: &[Isolator]) -> GrantedBy {
     if isolators.iter().any(retains) { GrantedBy::User } else { GrantedBy::Image }
 }
 
-fn immutable() -> Annotation {
+/// What every pod says of itself.
+pub(super) fn immutable() -> Annotation {
     Annotation::new(MUTABLE.parse().expect("the annotation's name is an identifier"), "false")
 }
 

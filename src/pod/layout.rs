@@ -3,6 +3,7 @@
 //! ```text
 //! pods/{embryo,prepare,prepared,run,exited-garbage,garbage}/UUID/      the place and its lock are the phase
 //!   pod                          the pod manifest as given or made
+//!   pod-reified                  if it was given: the same with all that it left to the images, which is what runs
 //!   pod-created                  its mtime is the time of creation
 //!   ppid                         `PID START` of the supervisor; its mtime is the time of the start
 //!   cgroup                       control group of the supervisor, relative to the root of the hierarchy
@@ -86,6 +87,11 @@ impl PodPaths {
     /// The pod manifest.
     pub fn manifest(&self) -> PathBuf {
         self.dir.join("pod")
+    }
+
+    /// The manifest by which a pod runs whose own was given; without it, its own.
+    pub fn reified_manifest(&self) -> PathBuf {
+        self.dir.join("pod-reified")
     }
 
     /// The mark of creation.

@@ -11,6 +11,7 @@ pub mod enter;
 pub mod etc;
 pub mod export;
 pub mod gc;
+pub mod given;
 pub mod layout;
 pub mod lifecycle;
 pub mod logs;

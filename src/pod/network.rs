@@ -73,7 +73,7 @@ impl Hint for NetworkError {
                 Some(format!("choose another port of the host, or stop that pod with `rkt stop {pod}`"))
             }
             Self::NoForwarding(_) => {
-                Some("the pod was prepared with --port: run it with --net=default".into())
+                Some("the pod was prepared with ports to forward: run it with --net=default".into())
             }
             Self::Sys(error) => error.hint(),
         }

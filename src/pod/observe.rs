@@ -471,15 +471,26 @@ fn pairs(map: Option<&std::collections::BTreeMap<String, String>>) -> Vec<(Strin
     map.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// Reads the manifest of an observed pod.
+/// Reads the manifest by which an observed pod runs.
 ///
 /// # Errors
 /// When it can't be read or is damaged.
 pub fn manifest(uuid: &PodUuid, paths: &PodPaths) -> Result<PodManifest, ObserveError> {
-    let path = paths.manifest();
-    let bytes = file::read(&path)?;
+    let bytes = match file::read(&paths.reified_manifest()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => file::read(&paths.manifest())?,
+        read => read?,
+    };
     PodManifest::from_json(&bytes)
         .map_err(|error| ObserveError::Manifest { uuid: *uuid, reason: error.to_string() })
+}
+
+/// Reads the manifest of an observed pod as the user gave it, if the user gave one.
+///
+/// # Errors
+/// When it can't be read.
+pub fn given_manifest(paths: &PodPaths) -> Result<Option<Vec<u8>>, ObserveError> {
+    let was_given = std::fs::symlink_metadata(paths.reified_manifest()).is_ok();
+    Ok(was_given.then(|| file::read(&paths.manifest())).transpose()?)
 }
 
 fn image_name(paths: &PodPaths, app: &AcName) -> Option<String> {
@@ -562,6 +573,24 @@ mod tests {
         ] {
             assert_eq!(resolve(&pods, text).unwrap_err().to_string(), expected);
         }
+    }
+
+    #[test]
+    fn a_pod_whose_manifest_was_given_is_what_the_reified_one_says() {
+        let data = tempfile::tempdir().unwrap();
+        let new = PodsDir::new(data.path()).create().unwrap();
+        let (uuid, paths) = (*new.uuid(), new.paths());
+        let own = PodManifest::new("0.8.11".parse().unwrap());
+        std::fs::write(paths.manifest(), format!(" {}", own.to_json())).unwrap();
+        assert_eq!(manifest(&uuid, &paths).unwrap(), own);
+        assert_eq!(given_manifest(&paths).unwrap(), None);
+
+        let reified = PodManifest { ac_version: "1.0.0".parse().unwrap(), ..own.clone() };
+        std::fs::write(paths.reified_manifest(), reified.to_json()).unwrap();
+        assert_eq!(manifest(&uuid, &paths).unwrap(), reified);
+        assert_eq!(given_manifest(&paths).unwrap(), Some(format!(" {}", own.to_json()).into_bytes()));
+        std::fs::write(paths.reified_manifest(), "").unwrap();
+        assert!(manifest(&uuid, &paths).is_err(), "a damaged one is never passed over");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::app::{self, AppError, Capabilities, FROM_DOCKER, Seccomp};
 use super::draft::{Content, Draft, DraftApp, left_out};
+use super::given::GivenError;
 use super::layout::PodPaths;
 use super::lifecycle::{Pod, Preparing};
 use super::port::{self, PortError};
@@ -57,6 +58,9 @@ pub struct PodRequest {
 /// Why a pod can't be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
+    /// The manifest that the user gave is no pod.
+    #[error(transparent)]
+    Given(#[from] GivenError),
     /// An image is not what an app needs.
     #[error(transparent)]
     App(#[from] AppError),
@@ -100,6 +104,7 @@ pub enum PrepareError {
 impl Hint for PrepareError {
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Given(error) => error.hint(),
             Self::App(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Port(error) => error.hint(),
@@ -178,6 +183,7 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
         });
     }
     manifest.ports = port::expose(&manifest.ports, &manifest.apps)?;
+    volume::part(&mut manifest);
     let volumes = volume::number(&manifest)?;
     for (app, mounts) in apps.iter_mut().zip(&volumes.mounts) {
         let root = Root::open(&app.tree_rootfs)?;
@@ -236,8 +242,15 @@ pub fn fill(pod: &Pod<Preparing>, store: &Store, request: &PodRequest) -> Result
     stop_if_interrupted()?;
     let text = manifest.to_json();
     PodManifest::from_json(text.as_bytes()).map_err(|error| PrepareError::Manifest(error.to_string()))?;
+    let bytes = match request.content.given() {
+        Some(given) => {
+            atomic::write_synced(&paths.reified_manifest(), text.as_bytes(), 0o640)?;
+            given.bytes()
+        }
+        None => text.as_bytes(),
+    };
     // The manifest comes last: a pod that has one has everything else.
-    atomic::write_synced(&paths.manifest(), text.as_bytes(), 0o640)?;
+    atomic::write_synced(&paths.manifest(), bytes, 0o640)?;
     Ok(notices)
 }
 

@@ -91,9 +91,9 @@ impl Hint for VolumeError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Duplicate(_) => Some("give one of them another name".into()),
-            Self::NotFound(name) => Some(format!("define it with --volume {name},kind=host,source=/PATH")),
+            Self::NotFound(name) => Some(format!("define \"{name}\" in the manifest's \"volumes\"")),
             Self::Reserved { .. } | Self::LongTarget { .. } | Self::NotUtf8 { .. } => {
-                Some("choose another target with --mount volume=NAME,target=PATH".into())
+                Some("choose another target with --mount volume=NAME,target=PATH, or another path in the pod manifest".into())
             }
             Self::SameTarget { .. } => Some("mount one of the two volumes elsewhere, or not at all".into()),
             Self::Sys(error) => error.hint(),
@@ -158,6 +158,22 @@ pub fn bind(
         app.mounts.push(Mount { volume, path: point.path, app_volume: None });
     }
     implicit
+}
+
+/// Makes a volume of the pod out of each empty volume that belongs to one mount only, so that each has a directory of its own.
+pub fn part(manifest: &mut PodManifest) {
+    let PodManifest { apps, volumes, .. } = manifest;
+    for app in apps {
+        for at in 0..app.mounts.len() {
+            let is_empty = |own: &mut Volume| matches!(own.kind, VolumeKind::Empty { .. });
+            let Some(own) = app.mounts[at].app_volume.take_if(is_empty) else { continue };
+            // Its own name counts for this.
+            let read_only = Some(is_read_only(&own, app));
+            let name = free_name(volumes, &app.name, &own.name);
+            app.mounts[at].volume = name.clone();
+            volumes.push(Volume { name, read_only, ..own });
+        }
+    }
 }
 
 /// `APP-POINT`, or with a number behind it if that is another volume's name.
@@ -254,13 +270,17 @@ pub fn number(manifest: &PodManifest) -> Result<Volumes, VolumeError> {
 }
 
 /// The volume's own word on writing counts, else that of the image's mount point of its name.
-fn as_mounted(volume: &Volume, app: &RuntimeApp) -> PodVolume {
+fn is_read_only(volume: &Volume, app: &RuntimeApp) -> bool {
     let points = app.app.iter().flat_map(|section| &section.mount_points);
     let by_point = || points.into_iter().any(|point| point.name == volume.name && point.read_only);
+    volume.read_only.unwrap_or_else(by_point)
+}
+
+fn as_mounted(volume: &Volume, app: &RuntimeApp) -> PodVolume {
     PodVolume {
         name: volume.name.clone(),
         kind: volume.kind.clone(),
-        access: if volume.read_only.unwrap_or_else(by_point) { Access::ReadOnly } else { Access::ReadWrite },
+        access: if is_read_only(volume, app) { Access::ReadOnly } else { Access::ReadWrite },
         submounts: if volume.recursive.unwrap_or(true) { Submounts::Included } else { Submounts::Hidden },
     }
 }

@@ -29,6 +29,7 @@ mod nspawn;
 mod oci;
 mod odd;
 mod pod;
+mod pod_manifest;
 mod registry;
 mod service;
 mod signed;

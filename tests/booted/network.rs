@@ -223,7 +223,7 @@ fn a_port_is_prepared_and_forwarded_when_the_pod_runs() {
     for net in ["none", "host"] {
         let told = format!(
             "run-prepared: stage1: failed to setup network: --port flag does not work with '{net}' networking\n\
-             run-prepared: hint: the pod was prepared with --port: run it with --net=default\n"
+             run-prepared: hint: the pod was prepared with ports to forward: run it with --net=default\n"
         );
         pods.rkt(&format!("run-prepared --net={net}")).arg(uuid).end().expect(254, "", &told);
     }

@@ -309,7 +309,7 @@ fn links_of_an_image_never_lead_a_volume_out() {
             "",
             &format!(
                 "run: error setting up stage0: app \"app\": nothing can be mounted on \"{target}\" {reason}\n\
-                 run: hint: choose another target with --mount volume=NAME,target=PATH\n"
+                 run: hint: choose another target with --mount volume=NAME,target=PATH, or another path in the pod manifest\n"
             ),
         );
     }
@@ -355,13 +355,13 @@ fn a_link_in_a_volume_does_not_lead_a_nested_one_out() {
             "",
             "/v/out/new",
             "\"/v/out/new\" leads through a link in the volume \"outer\"",
-            "choose another target with --mount volume=NAME,target=PATH",
+            "choose another target with --mount volume=NAME,target=PATH, or another path in the pod manifest",
         ),
         (
             "",
             "/v/file",
             "the volume \"inner\" is a directory, but \"/v/file\" is a file already",
-            "choose another target with --mount volume=NAME,target=PATH",
+            "choose another target with --mount volume=NAME,target=PATH, or another path in the pod manifest",
         ),
         (
             ",readOnly=true",
@@ -420,7 +420,7 @@ fn a_volume_at_run_takes_the_place_of_the_image_s() {
         "",
         "run: error setting up stage0: app \"app\": nothing can be mounted on \"/run\": systemd's sockets are made below it, \
          and this volume is read-only\n\
-         run: hint: choose another target with --mount volume=NAME,target=PATH\n",
+         run: hint: choose another target with --mount volume=NAME,target=PATH, or another path in the pod manifest\n",
     );
 }
 
@@ -610,7 +610,7 @@ fn a_directory_on_a_file_and_a_file_on_a_directory_are_refused() {
             "",
             &format!(
                 "run: error starting the pod: app \"app\": the volume \"v\" {expected}\n\
-                 run: hint: choose another target with --mount volume=NAME,target=PATH\n"
+                 run: hint: choose another target with --mount volume=NAME,target=PATH, or another path in the pod manifest\n"
             ),
         );
     }

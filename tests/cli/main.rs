@@ -18,6 +18,7 @@ mod images;
 mod oci;
 mod oci_hostile;
 mod output;
+mod pod_manifest;
 mod registry;
 mod registry_login;
 mod shop;

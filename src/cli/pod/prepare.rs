@@ -1,6 +1,6 @@
 //! `rkt prepare` (spec cli.md 1.2.2).
 
-use super::wishes::Wishes;
+use super::wishes::{self, Wishes};
 use crate::appc::pod_uuid::PodUuid;
 use crate::cli::pod_flags::PrepareOnlyFlags;
 use crate::cli::{CliError, Context, Exit, output};
@@ -20,8 +20,7 @@ pub fn run(args: PrepareOnlyFlags, ctx: &Context) -> Result<Exit, CliError> {
         Wishes { flags: &args.prepare, hostname: None, policy }.pod_request(&images, &store, ctx)?;
     let pods = PodsDir::new(ctx.data_dir());
     let pod = pods.create().map_err(|error| CliError::new("error creating new pod").because(error))?;
-    let notices = prepare::fill(&pod, &store, &request)
-        .map_err(|error| CliError::new("error setting up stage0").because(error))?;
+    let notices = prepare::fill(&pod, &store, &request).map_err(wishes::not_prepared)?;
     notices.iter().for_each(output::message);
     let uuid =
         pod.into_prepared().map_err(|error| CliError::new("error setting up stage0").because(error))?;

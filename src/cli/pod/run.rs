@@ -13,7 +13,7 @@ use crate::pod::detach::{self, DetachError, DetachRequest};
 use crate::pod::lifecycle::{Pod, PodsDir, Preparing};
 use crate::pod::network::Setup;
 use crate::pod::prepare;
-use crate::pod::run::{self, Host, PodLimits, Room, Starting};
+use crate::pod::run::{self, Host, PodLimits, Room, RunError, Starting};
 
 /// Prepares a pod and becomes its supervisor.
 pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
@@ -26,6 +26,9 @@ pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
         Store::open(ctx.data_dir()).map_err(|error| CliError::new("cannot open store").because(error))?;
     let wishes = Wishes { flags: &args.prepare, hostname: args.start.hostname.clone(), policy };
     let request = wishes.pod_request(&images, &store, ctx)?;
+    if args.start.interactive && request.content.apps() > 1 {
+        return Err(CliError::new(RunError::SeveralApps.to_string()));
+    }
 
     let pods = PodsDir::new(ctx.data_dir());
     let pod = pods.create().map_err(|error| CliError::new("error creating new pod").because(error))?;
@@ -41,10 +44,7 @@ pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
         Ok(Place::Here(room, network))
     };
     let place = if args.detach { Place::Background(host) } else { begin(host)? };
-    prepare::fill(&pod, &store, &request)
-        .map_err(|error| CliError::new("error setting up stage0").because(error))?
-        .iter()
-        .for_each(output::message);
+    prepare::fill(&pod, &store, &request).map_err(wishes::not_prepared)?.iter().for_each(output::message);
     start.etc = dns::request(&args.start.dns)?;
     let (room, network) = match place {
         Place::Here(room, network) => (room, network),

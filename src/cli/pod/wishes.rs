@@ -1,12 +1,14 @@
 //! From flags to what the pod room is asked for; here the environment and the host's size are read.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::appc::capability::Capability;
 use crate::appc::isolator::{Isolator, Resource};
 use crate::appc::pod_manifest::ExposedPort;
 use crate::appc::quantity::Quantity;
 use crate::cli::args::KeyValue;
+use crate::cli::image::find::Named;
 use crate::cli::image_args::{AppFlags, ImageArg, ParsedImages};
 use crate::cli::pod_flags::{Net, PortForward, PrepareFlags, PullPolicy, StartFlags, environment_file};
 use crate::cli::{CliError, Context, Insecure, image, output};
@@ -17,8 +19,9 @@ use crate::os::SysError;
 use crate::pod::app::{AppRequest, Capabilities, PodEnvironment, Seccomp};
 use crate::pod::draft::{Content, PodWishes};
 use crate::pod::etc::EtcRequest;
+use crate::pod::given::{GivenError, GivenManifest};
 use crate::pod::network::Network;
-use crate::pod::prepare::{PodRequest, Restrictions, Roots};
+use crate::pod::prepare::{PodRequest, PrepareError, Restrictions, Roots};
 use crate::pod::run::{PodLimits, RunError, StartRequest};
 use crate::pod::volume::source::SourceError;
 use crate::stage1::interactive::of_caller;
@@ -35,33 +38,57 @@ pub struct Wishes<'a> {
 }
 
 impl Wishes<'_> {
-    /// Finds the images, importing files, and collects what is wanted of each.
+    /// Finds the images, importing files, and collects what is wanted of each, or reads that from the pod manifest.
     ///
     /// # Errors
-    /// When an image is not to be had, or an environment file is unreadable.
+    /// When an image is not to be had, or a pod manifest or an environment file is unreadable.
     pub fn pod_request(
         &self,
         images: &ParsedImages<AppFlags>,
         store: &Store,
         ctx: &Context,
     ) -> Result<PodRequest, CliError> {
+        let content = match &self.flags.pod_manifest {
+            Some(file) => Content::Given(self.given(file, store, ctx)?),
+            None => Content::Wished(self.wished(images, store, ctx)?),
+        };
+        Ok(PodRequest {
+            content,
+            roots: if self.flags.no_overlay { Roots::Copy } else { Roots::Overlay },
+            restrictions: restrictions(ctx),
+            hostname: self.hostname.clone(),
+        })
+    }
+
+    /// Reads the manifest that the user gives, and makes sure that all its images are there.
+    fn given(&self, file: &Path, store: &Store, ctx: &Context) -> Result<GivenManifest, CliError> {
+        let failed = |error: GivenError| not_prepared(error.into());
+        let given = GivenManifest::read(file).map_err(failed)?;
+        for id in given.images(store).map_err(failed)? {
+            let text = &id.to_string();
+            let named = Named { text, signature: None, trust_prefix: None, policy: self.policy };
+            image::find::app_image(&named, store, ctx)?;
+        }
+        Ok(given)
+    }
+
+    fn wished(
+        &self,
+        images: &ParsedImages<AppFlags>,
+        store: &Store,
+        ctx: &Context,
+    ) -> Result<PodWishes, CliError> {
         let apps = images
             .images
             .iter()
             .map(|image| app_request(image, self.policy, store, ctx))
             .collect::<Result<_, _>>()?;
-        let wishes = PodWishes {
+        Ok(PodWishes {
             apps,
             environment: self.environment()?,
             ports: self.flags.ports.iter().map(exposed).collect(),
             volumes: self.flags.volumes.clone(),
             mounts: images.for_all.mounts.clone(),
-        };
-        Ok(PodRequest {
-            content: Content::Wished(wishes),
-            roots: if self.flags.no_overlay { Roots::Copy } else { Roots::Overlay },
-            restrictions: restrictions(ctx),
-            hostname: self.hostname.clone(),
         })
     }
 
@@ -137,7 +164,7 @@ fn app_request(
     if let Some(cpu) = &flags.cpu {
         isolators.push(Isolator::Cpu(Resource::limit(cores(cpu))));
     }
-    let named = image::find::Named {
+    let named = Named {
         text: &wanted.image,
         signature: flags.signature.as_deref(),
         trust_prefix: flags.trust_prefix.as_ref(),
@@ -226,6 +253,11 @@ pub fn network(flags: &StartFlags, ctx: &Context) -> Result<Network, CliError> {
 /// The failure of what rkt 1.30's stage1 did (spec network.md 4.1).
 pub fn no_network() -> CliError {
     CliError::new("stage1: failed to setup network")
+}
+
+/// The failure to prepare a pod.
+pub fn not_prepared(error: PrepareError) -> CliError {
+    CliError::new("error setting up stage0").because(error)
 }
 
 /// The failure to start a pod.

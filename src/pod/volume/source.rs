@@ -91,7 +91,7 @@ impl Hint for SourceError {
             }
             Self::TwoAccesses { .. } => Some("give both the same readOnly=, or run two pods".into()),
             Self::OtherKind { .. } | Self::LinkInVolume { .. } => {
-                Some("choose another target with --mount volume=NAME,target=PATH".into())
+                Some("choose another target with --mount volume=NAME,target=PATH, or another path in the pod manifest".into())
             }
             Self::NoPoint { volume, .. } => {
                 Some(format!("make it in the source of the volume \"{volume}\" before the pod starts"))

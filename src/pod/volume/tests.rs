@@ -243,3 +243,41 @@ fn a_target_that_belongs_to_somebody_else_is_refused() {
         Err(format!("app \"web\": the path of a mount is longer than 3840 bytes: {begin:?}…"))
     );
 }
+
+#[test]
+fn an_empty_volume_of_one_mount_is_shared_with_nobody() {
+    let own = |name: &str, read_only| Volume {
+        name: name.parse().unwrap(),
+        kind: VolumeKind::EMPTY,
+        read_only,
+        recursive: None,
+    };
+    let mount = |path: &str, own: Option<Volume>| Mount {
+        volume: "data".parse().unwrap(),
+        path: path.into(),
+        app_volume: own,
+    };
+    let host = Volume { kind: VolumeKind::Host { source: "/s".into() }, ..own("data", None) };
+    let mut web = app("web", &["data /d ro"]);
+    web.mounts = vec![
+        mount("/a", Some(own("data", None))),
+        mount("/b", Some(own("data", Some(false)))),
+        mount("/c", Some(host.clone())),
+        mount("/d", None),
+    ];
+    let mut db = app("db", &[]);
+    db.mounts = vec![mount("/a", Some(own("data", None)))];
+    let volumes = volumes(&["data,kind=empty"]);
+    let mut manifest = PodManifest { apps: vec![web, db], volumes, ..PodManifest::new(SemVer::APPC) };
+    part(&mut manifest);
+    let mounts: Vec<Vec<String>> = manifest.apps.iter().map(|app| shown(&app.mounts)).collect();
+    assert_eq!(mounts, [vec!["web-data /a", "web-data-2 /b", "data /c", "data /d"], vec!["db-data /a"]]);
+    let volumes: Vec<_> =
+        manifest.volumes.iter().map(|volume| (volume.name.as_str(), volume.read_only)).collect();
+    let [given, rest @ ..] = volumes.as_slice() else { panic!("no volumes") };
+    assert_eq!(*given, ("data", None));
+    assert_eq!(rest, [("web-data", Some(true)), ("web-data-2", Some(false)), ("db-data", Some(false))]);
+    let own: Vec<_> =
+        manifest.apps.iter().flat_map(|app| &app.mounts).map(|mount| &mount.app_volume).collect();
+    assert_eq!(own, [&None, &None, &Some(host), &None, &None]);
+}

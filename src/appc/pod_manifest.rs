@@ -2,6 +2,8 @@
 //!
 //! Unknown members are left aside, and are gone when a manifest is written again.
 
+mod naming;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -20,6 +22,8 @@ use super::{
     name::{AcIdentifier, AcName},
     semver::SemVer,
 };
+pub use naming::NamingManifest;
+
 pub use super::{
     field::ManifestError,
     volume::{Mount, Volume, VolumeError, VolumeKind},
@@ -109,9 +113,12 @@ impl PodManifest {
     /// # Errors
     /// The JSON is not accepted (with line and column), or a member breaks a rule (with its path).
     pub fn from_json(document: &[u8]) -> Result<Self, ManifestError> {
-        let value = json::parse(document).map_err(ManifestError::json(Document::PodManifest))?;
+        Self::from_value(&json::parse(document).map_err(ManifestError::json(Document::PodManifest))?)
+    }
+
+    fn from_value(value: &Value) -> Result<Self, ManifestError> {
         let manifest =
-            Self::read(&Field::document(&value)).map_err(ManifestError::field(Document::PodManifest))?;
+            Self::read(&Field::document(value)).map_err(ManifestError::field(Document::PodManifest))?;
         manifest.validate()?;
         Ok(manifest)
     }

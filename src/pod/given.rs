@@ -9,11 +9,19 @@ use super::app::GrantedBy;
 use super::draft::{Draft, DraftApp, immutable};
 use crate::appc::ManifestError;
 use crate::appc::image_id::ImageId;
-use crate::appc::name::AcName;
+use crate::appc::label::Label;
+use crate::appc::name::{AcIdentifier, AcName};
 use crate::appc::platform::PlatformError;
-use crate::appc::pod_manifest::{PodManifest, RuntimeApp};
+use crate::appc::pod_manifest::{NamingManifest, PodManifest, RuntimeApp};
 use crate::image::store::{Store, StoreError};
 use crate::os::{Hint, SysError, file};
+
+/// A manifest that the user gave, some of whose images may have to be found by their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadManifest {
+    bytes: Vec<u8>,
+    manifest: NamingManifest,
+}
 
 /// A manifest that the user gave, and that keeps every rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +69,7 @@ impl Hint for GivenError {
     }
 }
 
-impl GivenManifest {
+impl ReadManifest {
     /// Reads the manifest in a file.
     ///
     /// # Errors
@@ -71,10 +79,23 @@ impl GivenManifest {
     }
 
     fn new(bytes: Vec<u8>) -> Result<Self, GivenError> {
-        let manifest = PodManifest::from_json(&bytes).map_err(GivenError::Unmarshal)?;
+        let manifest = NamingManifest::from_json(&bytes).map_err(GivenError::Unmarshal)?;
         Ok(Self { bytes, manifest })
     }
 
+    /// Lets `find` say the ID of each image of which the manifest has only the name and labels.
+    ///
+    /// # Errors
+    /// The first of `find`.
+    pub fn resolve<E>(
+        self,
+        find: impl FnMut(AcIdentifier, Vec<Label>) -> Result<ImageId, E>,
+    ) -> Result<GivenManifest, E> {
+        Ok(GivenManifest { bytes: self.bytes, manifest: self.manifest.resolve(find)? })
+    }
+}
+
+impl GivenManifest {
     /// The manifest as it was given.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -148,11 +169,12 @@ mod tests {
             (of(json!([{"name": "web", "image": {"id": ""}}])), "apps[0].image: no image ID for app \"web\""),
             (of(json!([web, web])), "duplicate apps of name \"web\""),
         ] {
-            let error = GivenManifest::new(text.into_bytes()).unwrap_err().to_string();
+            let error = ReadManifest::new(text.into_bytes()).unwrap_err().to_string();
             assert_eq!(error, format!("error unmarshaling pod manifest: {expected}"));
         }
         let text = format!(" {}\n", of(json!([web])));
-        assert_eq!(GivenManifest::new(text.clone().into_bytes()).unwrap().bytes(), text.as_bytes());
+        let read = ReadManifest::new(text.clone().into_bytes()).unwrap();
+        assert_eq!(read.resolve(|_, _| Err(())).unwrap().bytes(), text.as_bytes());
     }
 
     #[test]

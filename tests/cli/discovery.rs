@@ -10,7 +10,7 @@ const PAGE: &str = "<!doctype html><html><head><title>x</title>\
     <meta name=\"ac-discovery-pubkeys\" content=\"example.com https://example.com/key.asc\"></head><body></body></html>";
 
 /// The publisher's site: the page at the top, image and signature where its template says.
-fn site(asked: &Asked, goods: &Goods) -> Option<Answer> {
+pub(crate) fn site(asked: &Asked, goods: &Goods) -> Option<Answer> {
     page_of(PAGE, asked, goods)
 }
 

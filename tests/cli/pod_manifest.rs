@@ -7,6 +7,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::discovery::site;
+use crate::shop::Shop;
 use crate::support::Run;
 use crate::support::run::Ended;
 use crate::support::tar::{Tar, manifest};
@@ -243,6 +245,51 @@ fn what_can_not_be_run_is_refused_and_nothing_is_left() {
     ] {
         ground.refused(manifest.to_string(), &problem);
     }
+}
+
+#[test]
+fn an_image_without_an_id_is_found_by_its_name() {
+    let ground = Ground::new();
+    let named = |version: &str| {
+        let labels = json!([{"name": "version", "value": version}]);
+        pod(json!([{"name": "web", "image": {"name": "example.com/app", "labels": labels}}])).to_string()
+    };
+    let ended = ground.prepare(named("1.0.0"));
+    ended.expect(0, &ended.stdout, "");
+    let uuid = ended.stdout.trim();
+    ground.world.run(&format!("--dir=data cat-manifest {uuid}")).expect(0, &named("1.0.0"), "");
+    let status = ground.world.rkt(&format!("--dir=data status --format=json {uuid}")).stdout();
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["apps"][0]["image_id"], ground.app);
+    // The rest of a manifest is judged first.
+    let twice = with(serde_json::from_str(&named("2")).unwrap(), "acVersion", json!("0.0.0"));
+    ground.refused(twice.to_string(), "error unmarshaling pod manifest: acVersion: must not be 0.0.0");
+    let empty = pod(json!([{"name": "web", "image": {"name": null, "id": ""}}]));
+    ground.refused(
+        empty.to_string(),
+        "error unmarshaling pod manifest: apps[0].image: no image ID for app \"web\"",
+    );
+}
+
+#[test]
+fn an_image_that_is_found_by_its_name_is_verified() {
+    let text = pod(json!([{
+        "name": "web",
+        "image": {"name": "example.com/app", "labels": [{"name": "version", "value": "1.0.0"}]},
+    }]));
+    let it = Shop::new(1000, site);
+    it.put("pod.json", text.to_string());
+    std::fs::remove_dir_all(it.world.path().join("loc")).unwrap();
+    let refused = it.run("prepare --pod-manifest=pod.json");
+    refused.expect_code(254);
+    assert!(refused.stderr.contains("signature made by unknown entity"), "{}", refused.stderr);
+    it.expect_nothing();
+    assert!(!it.world.path().join("data/pods").exists());
+
+    it.trust(&it.goods.key);
+    let prepared = it.run("prepare --pod-manifest=pod.json");
+    let exists = "image: keys already exist for prefix \"example.com/app\", not fetching again\n";
+    prepared.expect(0, &prepared.stdout, &format!("{exists}{}", it.verified()));
 }
 
 #[test]

@@ -62,6 +62,21 @@ pub fn image_alone(image: &Named<'_>, store: &Store, ctx: &Context) -> Result<Fo
         .map_err(FindImageError::tell)
 }
 
+/// Finds the image of a name that is no word of the command line, without the images below it.
+///
+/// # Errors
+/// When it can't be found, verified or imported.
+pub fn named_image(
+    name: NameReference,
+    policy: PullPolicy,
+    store: &Store,
+    ctx: &Context,
+) -> Result<ImageId, CliError> {
+    let reference = Reference::Name(name);
+    with_fetcher(store, ctx, None, |fetcher| fetch(fetcher, &reference, policy.into(), None))
+        .map_err(FindImageError::tell)
+}
+
 /// Makes sure that all images below one are in the store, ready to be told.
 ///
 /// # Errors

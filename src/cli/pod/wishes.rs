@@ -12,6 +12,7 @@ use crate::cli::image::find::Named;
 use crate::cli::image_args::{AppFlags, ImageArg, ParsedImages};
 use crate::cli::pod_flags::{Net, PortForward, PrepareFlags, PullPolicy, StartFlags, environment_file};
 use crate::cli::{CliError, Context, Insecure, image, output};
+use crate::image::reference::NameReference;
 use crate::image::store::Store;
 use crate::net::config::{self, Wanted};
 use crate::net::plugin::Search;
@@ -19,7 +20,7 @@ use crate::os::SysError;
 use crate::pod::app::{AppRequest, Capabilities, PodEnvironment, Seccomp};
 use crate::pod::draft::{Content, PodWishes};
 use crate::pod::etc::EtcRequest;
-use crate::pod::given::{GivenError, GivenManifest};
+use crate::pod::given::{GivenError, GivenManifest, ReadManifest};
 use crate::pod::network::Network;
 use crate::pod::prepare::{PodRequest, PrepareError, Restrictions, Roots};
 use crate::pod::run::{PodLimits, RunError, StartRequest};
@@ -60,10 +61,14 @@ impl Wishes<'_> {
         })
     }
 
-    /// Reads the manifest that the user gives, and makes sure that all its images are there.
+    /// Reads the manifest that the user gives, and finds its images: by an ID in the store, by a name as those of the
+    /// command line.
     fn given(&self, file: &Path, store: &Store, ctx: &Context) -> Result<GivenManifest, CliError> {
         let failed = |error: GivenError| not_prepared(error.into());
-        let given = GivenManifest::read(file).map_err(failed)?;
+        let given = ReadManifest::read(file).map_err(failed)?;
+        let given = given.resolve(|name, labels| {
+            image::find::named_image(NameReference { name, labels }, self.policy, store, ctx)
+        })?;
         for id in given.images(store).map_err(failed)? {
             let text = &id.to_string();
             let named = Named { text, signature: None, trust_prefix: None, policy: self.policy };

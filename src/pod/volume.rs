@@ -7,6 +7,7 @@
 pub mod empty;
 pub mod source;
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use crate::appc::name::AcName;
@@ -135,15 +136,12 @@ pub fn bind(
     real: impl Fn(&Path) -> PathBuf,
 ) -> Vec<Implicit> {
     let mut implicit = Vec::new();
-    for mount in asked {
-        if app.mounts.iter().all(|other| target(&other.path) != target(&mount.path)) {
-            app.mounts.push(mount.clone());
-        }
-    }
-    let real = |path: &str| real(&target(path));
+    let mut taken = BTreeSet::new();
+    app.mounts.extend(asked.iter().filter(|mount| taken.insert(target(&mount.path))).cloned());
+    let mut taken: BTreeSet<PathBuf> = taken.iter().map(|path| real(path)).collect();
     let points = app.app.as_ref().map(|section| section.mount_points.clone()).unwrap_or_default();
     for point in points {
-        if app.mounts.iter().any(|mount| real(&mount.path) == real(&point.path)) {
+        if !taken.insert(real(&target(&point.path))) {
             continue;
         }
         let volume = if has(volumes, &point.name) {

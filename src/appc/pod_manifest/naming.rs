@@ -59,9 +59,11 @@ impl NamingManifest {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::appc::arbitrary;
 
     const ID: &str = "sha512-0105090d1115191d2125292d3135393d4145494d5155595d6165696d7175797d";
 
@@ -97,5 +99,28 @@ mod tests {
             assert_eq!(read(apps).unwrap_err().problem().to_string(), expected);
         }
         assert!(read(json!([image(json!({"name": "../x"}))])).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn only_a_missing_id_is_taken_beyond_what_a_pod_manifest_may_be(
+            document in arbitrary::nearly(arbitrary::pod_manifest().prop_map(|manifest| manifest.to_value())),
+        ) {
+            let text = document.to_string();
+            let found: ImageId = ID.parse().unwrap();
+            let resolved = NamingManifest::from_json(text.as_bytes()).map(|manifest| {
+                let named = !manifest.without_id.is_empty();
+                (manifest.resolve(|_, _| Ok::<_, ()>(found)).unwrap(), named)
+            });
+            match (PodManifest::from_json(text.as_bytes()), resolved) {
+                (Ok(manifest), Ok((resolved, named))) => prop_assert_eq!((manifest, false), (resolved, named)),
+                (Err(error), Err(same)) => prop_assert_eq!(error, same),
+                (Err(_), Ok((resolved, named))) => {
+                    prop_assert!(named);
+                    prop_assert_eq!(resolved.validate(), Ok(()));
+                }
+                (Ok(_), Err(error)) => prop_assert!(false, "{}", error),
+            }
+        }
     }
 }

@@ -8,15 +8,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use crate::host::Host;
 use crate::pod::{Pods, console};
-use crate::support::oci::{OCI_INDEX, architecture, digest};
+use crate::support::oci::architecture;
 use crate::support::registry::{Registry, login};
+use crate::support::umoci::{BASE, OTHER, blobs, index, manifest, other_architecture, script};
 use crate::support::{Run, names, wait};
 
-fn rkt(pods: &Pods, line: &str) -> Run {
+/// A command of rkt that trusts the registry of the test and has its configuration in `etc`.
+pub(crate) fn rkt(pods: &Pods, line: &str) -> Run {
     pods.rkt(&format!("--local-config=etc {line}")).env("SSL_CERT_FILE", pods.path().join("ca.pem"))
 }
 
@@ -25,106 +25,40 @@ fn said(stdout: &str) -> Vec<String> {
     console(stdout).into_iter().map(|(_, text)| text).collect()
 }
 
-fn shell(dir: &Path, script: &str) {
-    Run::new("bash").args(["-euo", "pipefail", "-c", script]).current_dir(dir).end().expect_code(0);
-}
-
-/// Makes two images with umoci out of what Debian's packages have installed here: `nginx`, of four layers, and `shell`,
-/// which is its lowest one; `other` is for another machine, and `packed` is nginx with zstd.
-const IMAGES: &str = r#"
-umoci init --layout layout
-umoci new --image layout:shell
-umoci unpack --image layout:shell bundle
-root=bundle/rootfs
-take() { tar -C / -c --no-recursion --files-from - | tar -C "$root" -x --keep-directory-symlink; }
-installed() {
-  dpkg-query --listfiles "$@" | sort -u | while read -r path; do
-    if [ -f "$path" ] || [ -L "$path" ]; then echo "${path#/}"; fi
-  done
-}
-repack() { umoci repack --refresh-bundle --image "layout:$1" bundle; }
-
-mkdir -p "$root"/usr/{bin,sbin,lib,lib64} "$root"/{etc,srv,tmp,run,proc,sys,dev}
-for name in bin sbin lib lib64; do ln -s "usr/$name" "$root/$name"; done
-installed base-files libc6 busybox-static | take
-echo www-data:x:33:33::/var/www:/bin/sh >"$root/etc/passwd"
-echo www-data:x:33: >"$root/etc/group"
-repack shell
+/// `nginx`, of four layers, which shows its page and ends.
+const NGINX: &str = r#"
 umoci tag --image layout:shell nginx
-
-ldd /usr/sbin/nginx | sed -n 's,.*=> /\([^ ]*\) .*,\1,p' | xargs -I{} readlink -f /{} | cut -c2- | take
-/sbin/ldconfig -r "$root"
-repack nginx
+start nginx
+libraries /usr/sbin/nginx
+repack
 installed "$(dpkg-query --search /usr/sbin/nginx | cut -d: -f1)" | take
 mkdir -p "$root"/var/{log,lib}/nginx "$root/etc/nginx"
-repack nginx
+repack
 echo 'user www-data; events {} http { access_log off; server { listen 127.0.0.1:80; root /srv; } }' >"$root/etc/nginx/nginx.conf"
 echo hello from nginx >"$root/srv/index.html"
-repack nginx
-umoci config --image layout:shell --config.cmd busybox --config.cmd echo --config.cmd hello
-umoci config --image layout:nginx --config.cmd busybox --config.cmd sh --config.cmd -c \
+repack
+configure --config.cmd busybox --config.cmd sh --config.cmd -c \
   --config.cmd 'nginx && busybox wget -q -O - http://127.0.0.1/'
-umoci tag --image layout:shell other
-umoci config --image layout:other --architecture "$OTHER" --config.cmd nothing
+"#;
+
+/// The nginx image packed with zstd, and as docker saves it.
+const PACKED: &str = r#"
 skopeo copy --insecure-policy --dest-compress-format zstd oci:layout:nginx oci:packed:nginx
 skopeo copy --insecure-policy oci:layout:nginx docker-archive:nginx.tar:example.com/nginx:1
 "#;
-
-/// The manifest of an image in a layout, and what leads to it.
-fn manifest(dir: &Path, layout: &str, tag: &str) -> (Value, Value) {
-    let read = |path: &str| -> Value {
-        let bytes = std::fs::read(dir.join(layout).join(path)).expect("a file of the layout");
-        serde_json::from_slice(&bytes).expect("JSON")
-    };
-    let index = read("index.json");
-    let entries = index["manifests"].as_array().expect("a list");
-    let mut entry = entries
-        .iter()
-        .find(|entry| entry["annotations"]["org.opencontainers.image.ref.name"] == tag)
-        .unwrap_or_else(|| panic!("{layout} has no {tag}: {index}"))
-        .clone();
-    entry.as_object_mut().expect("an object").remove("annotations");
-    let manifest = read(&format!("blobs/{}", entry["digest"].as_str().expect("text").replace(':', "/")));
-    (manifest, entry)
-}
-
-/// The digests of what a manifest names, the configuration first.
-fn blobs(manifest: &Value) -> Vec<&str> {
-    let layers = manifest["layers"].as_array().expect("a list").iter();
-    let parts = std::iter::once(&manifest["config"]).chain(layers);
-    parts.map(|part| part["digest"].as_str().expect("text")).collect()
-}
-
-/// Sends an index with an image for this machine and one for another.
-fn push_index(registry: &Registry, other: &str) -> String {
-    let dir = &registry.dir;
-    let entry = |tag: &str, architecture: &str| {
-        let (_, mut entry) = manifest(dir, "layout", tag);
-        entry["platform"] = json!({"os": "linux", "architecture": architecture});
-        entry
-    };
-    let entries = [entry("other", other), entry("nginx", architecture())];
-    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).to_string();
-    let url = format!("https://{}:5000/v2/team/nginx/manifests/multi", registry.host);
-    let curl = Run::new("curl").args(["--silent", "--show-error", "--fail", "--user", "user:secret"]);
-    let curl = curl.arg("--cacert").arg(dir.join("ca.pem")).args(["--request", "PUT", "--data-binary", "@-"]);
-    let curl = curl.arg("--header").arg(format!("Content-Type: {OCI_INDEX}")).arg(url);
-    curl.input(index.as_bytes()).end().expect_code(0);
-    digest(index.as_bytes())
-}
 
 #[test]
 fn images_of_a_registry_are_fetched_once_and_run() {
     let _host = Host::take();
     let pods = Pods::new();
-    let other = if architecture() == "amd64" { "arm64" } else { "amd64" };
-    shell(pods.path(), &format!("OTHER={other}{IMAGES}"));
+    script(pods.path(), &[BASE, NGINX, OTHER, PACKED]);
     let registry = Registry::start(pods.path(), "127.0.0.78");
     registry.push("oci:layout:nginx", "nginx:1");
     registry.push("oci:layout:shell", "nginx:shell");
     registry.push("oci:layout:other", "nginx:other");
     registry.push("oci:packed:nginx", "packed:1");
-    let index = push_index(&registry, other);
+    let index = index(pods.path(), &[("other", other_architecture()), ("nginx", architecture())]);
+    let index = registry.push_index("nginx", "multi", &index);
     let (nginx, entry) = manifest(pods.path(), "layout", "nginx");
     let (packed, _) = manifest(pods.path(), "packed", "nginx");
     assert_eq!(nginx["layers"].as_array().map(Vec::len), Some(4), "{nginx}");
@@ -243,7 +177,7 @@ fn list(dir: &Path) -> String {
 fn what_umoci_takes_away_is_not_there() {
     let _host = Host::take();
     let pods = Pods::new();
-    shell(pods.path(), WHITEOUTS);
+    script(pods.path(), &[WHITEOUTS]);
     let expected = list(&pods.path().join("seen/rootfs"));
     assert!(expected.contains("deep/er/new/file") && !expected.contains("gone"), "{expected}");
     let id = pods.rkt("fetch --full oci:layout").stdout();
@@ -310,10 +244,10 @@ fn pass(client: &TcpStream, server: &TcpStream, hold: &Hold) -> std::io::Result<
 fn a_registry_that_is_restarted_in_the_middle_is_gone_on_with() {
     let _host = Host::take();
     let pods = Pods::new();
-    let script = "umoci init --layout layout && umoci new --image layout:1 && mkdir source && \
+    let noise = "umoci init --layout layout && umoci new --image layout:1 && mkdir source && \
                   head -c 8M /dev/urandom >source/noise && umoci insert --image layout:1 source / && \
                   umoci config --image layout:1 --config.cmd /none";
-    shell(pods.path(), script);
+    script(pods.path(), &[noise]);
     let registry = Registry::start(pods.path(), "127.0.0.79");
     registry.push("oci:layout:1", "noise:1");
     login(&pods.path().join("etc"), &["127.0.0.79:5001"], "secret");

@@ -29,6 +29,7 @@ pub(crate) mod server;
 )]
 pub(crate) mod tar;
 pub(crate) mod terminal;
+pub(crate) mod umoci;
 pub(crate) mod wait;
 
 pub(crate) use run::Run;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::certificates::certificates;
+use super::oci::{OCI_INDEX, digest};
 use super::run::Running;
 use super::{Run, wait};
 
@@ -53,6 +54,21 @@ impl Registry {
         let skopeo = Run::new("skopeo").args(["copy", "--insecure-policy", "--dest-creds=user:secret", from]);
         let skopeo = skopeo.arg(self.name(rest)).current_dir(&self.dir);
         skopeo.env("SSL_CERT_FILE", self.dir.join("ca.pem")).end().expect_code(0);
+    }
+
+    /// Sends an index of images that the repository has, and returns its digest.
+    pub(crate) fn push_index(&self, repository: &str, tag: &str, index: &str) -> String {
+        let url = format!("https://{}:5000/v2/team/{repository}/manifests/{tag}", self.host);
+        let curl = Run::new("curl").args(["--silent", "--show-error", "--fail", "--user", "user:secret"]);
+        let curl = curl.arg("--cacert").arg(self.dir.join("ca.pem")).args([
+            "--request",
+            "PUT",
+            "--data-binary",
+            "@-",
+        ]);
+        let curl = curl.arg("--header").arg(format!("Content-Type: {OCI_INDEX}")).arg(url);
+        curl.input(index).end().expect_code(0);
+        digest(index.as_bytes())
     }
 
     /// How often a blob was sent, whole or in part.

@@ -40,7 +40,7 @@ fn process_of(pod: &Pod<'_>, unit: &str) -> Option<u32> {
     })
 }
 
-fn wait_for_process(pod: &Pod<'_>, unit: &str) -> u32 {
+pub(crate) fn wait_for_process(pod: &Pod<'_>, unit: &str) -> u32 {
     wait::until(&format!("a process of {unit}"), || process_of(pod, unit).ok_or("none"))
 }
 
@@ -70,7 +70,7 @@ fn rights(pid: u32) -> Vec<String> {
 }
 
 /// Its variables but for those that systemd gives to each unit anew.
-fn environment(pid: u32) -> BTreeSet<String> {
+pub(crate) fn environment(pid: u32) -> BTreeSet<String> {
     const OWN: [&str; 4] = ["INVOCATION_ID=", "JOURNAL_STREAM=", "SYSTEMD_EXEC_PID=", "TERM="];
     let text = std::fs::read(format!("/proc/{pid}/environ")).expect("a living process");
     let variables = text.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned());

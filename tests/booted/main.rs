@@ -30,6 +30,7 @@ mod oci;
 mod odd;
 mod pod;
 mod pod_manifest;
+mod real_images;
 mod registry;
 mod service;
 mod signed;

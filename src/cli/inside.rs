@@ -9,7 +9,7 @@ use crate::os::process::{Program, become_init};
 use crate::os::terminal;
 use crate::stage1::filters::Filters;
 use crate::stage1::inside::{
-    self, FAILED, Failure, INIT, INIT_ON_TERMINAL, MonitorEnvironment, SUPERVISED, SYSTEMD, VERIFY,
+    self, FAILED, Failure, INIT, INIT_ON_TERMINAL, MonitorEnvironment, OUTPUT, SUPERVISED, SYSTEMD, VERIFY,
 };
 use crate::stage1::verify;
 
@@ -35,6 +35,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
             inside::wait_for_end_of_supervisor();
             BROKEN
         }
+        [OUTPUT, app] => carry_output(app),
         [FAILED, app, program, working_directory] => failed(app, program, working_directory),
         _ => {
             output::message("this is a helper of pods and has nothing to say to people");
@@ -63,6 +64,20 @@ fn failed(app: &str, program: &str, working_directory: &str) -> u8 {
             }
             recorded.pod_exit_code
         }
+        Err(error) => {
+            output::message(error);
+            BROKEN
+        }
+    }
+}
+
+fn carry_output(app: &str) -> u8 {
+    let Ok(app) = app.parse() else {
+        output::message(format!("{app:?} is no app"));
+        return BROKEN;
+    };
+    match inside::carry_output(Path::new("/"), &app) {
+        Ok(()) => 0,
         Err(error) => {
             output::message(error);
             BROKEN

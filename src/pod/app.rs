@@ -18,7 +18,7 @@ use crate::appc::name::AcName;
 use crate::appc::platform::PlatformError;
 use crate::appc::pod_manifest::{Mount, RuntimeApp, RuntimeImage};
 use crate::os::{Hint, SysError, root::Root};
-use crate::stage1::plan::AppSpec;
+use crate::stage1::plan::{AppSpec, Output};
 
 /// Where programs are looked for when the app has no `PATH` (spec pods.md 3.6), after its working directory.
 const DEFAULT_SEARCH: &str = "/bin:/usr/bin";
@@ -313,6 +313,10 @@ pub fn spec(
         cpu_weight: isolator::cpu_shares(isolators).map(|shares| weight(shares.get())),
         oom_score_adjust: isolator::oom_score_adj(isolators).map(|adjust| adjust.get().into()),
         read_only_root: runtime.read_only_root_fs,
+        output: match image.annotation(FROM_DOCKER) {
+            Some(_) => Output::Fifo,
+            None => Output::Journal,
+        },
         notifies: image.annotation(NOTIFIES) == Some("true"),
         mounts: Vec::new(),
         name: runtime.name.clone(),

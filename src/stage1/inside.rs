@@ -4,12 +4,18 @@
 //! app sees it). It knows the ground floor and the marks, nothing of the host.
 
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use rustix::stdio::stdout;
+
+use super::plan::OUTPUT_DIR;
 use super::status::record_failure;
 use crate::appc::name::AcName;
-use crate::os::{SysError, root::Root};
+use crate::os::pump::{self, Flow, Kind, Next};
+use crate::os::signals::Signals;
+use crate::os::{SysError, fifo, root::Root};
 
 /// Where rkt's own file is, in the pod.
 pub const PROGRAM: &str = "/rkt/inside";
@@ -27,6 +33,9 @@ pub const VERIFY: &str = "verify";
 
 /// The word that asks for [`wait_for_end_of_supervisor`].
 pub const SUPERVISED: &str = "supervised";
+
+/// The word that asks for [`carry_output`].
+pub const OUTPUT: &str = "output";
 
 /// systemd's own statuses for a start that did not get as far as the program (systemd.exec(5), "Process Exit Codes").
 const EXIT_CHDIR: u8 = 200;
@@ -77,6 +86,23 @@ pub fn leave_out_password_questions(root: &Path) {
 pub fn wait_for_end_of_supervisor() {
     let mut buffer = [0; 64];
     while std::io::stdin().read(&mut buffer).is_ok_and(|length| length > 0) {}
+}
+
+/// Carries what `app` writes to its FIFO below `root`, the pod's root, to standard output, until a signal tells that the app
+/// has ended; then what is left.
+///
+/// # Errors
+/// When the FIFO can't be opened.
+pub fn carry_output(root: &Path, app: &AcName) -> Result<(), SysError> {
+    // First, since the app waits for the FIFO alone: one that has ended a moment later has been heard all the same.
+    let signals = Signals::take()?;
+    let fifo = fifo::hold(&root.join(OUTPUT_DIR).join(app.as_str()))?;
+    let flow = Flow::new(Kind::Output, fifo, pump::own(stdout())?);
+    pump::run(vec![flow], &[signals.as_fd()], |_| match signals.next() {
+        Some(libc::SIGTERM) => Next::Finish(()),
+        _ => Next::Continue,
+    });
+    Ok(())
 }
 
 /// Records the end of a failed app below `root`, the pod's root.

@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use super::plan::{Entry, EntryKind};
-use crate::os::SysError;
+use crate::os::{SysError, fifo};
 
 /// Makes every entry below the directory `root`, which nobody else may write to, with exactly the planned modes.
 ///
@@ -26,6 +26,7 @@ pub fn write(root: &Path, entries: &[Entry]) -> Result<(), SysError> {
                 std::fs::write(&path, text).map_err(SysError::on("writing", &path))?;
                 set_mode(&path, *mode)
             }
+            EntryKind::Fifo => fifo::make(&path),
             EntryKind::Link(target) => {
                 std::os::unix::fs::symlink(target, &path).map_err(SysError::on("creating", &path))
             }

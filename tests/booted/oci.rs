@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::host::Host;
 use crate::pod::Pods;
+use crate::support::Run;
 use crate::support::oci::{Image, Packing};
 use crate::support::tar::{Member, Tar};
 
@@ -46,7 +47,7 @@ fn image(script: &str) -> Image {
     Image::new(&["/bin/sh", "-c", script]).busybox().layer(lower, Packing::None).layer(upper, Packing::Zstd)
 }
 
-const LOOK: &str = "cd / && stat -c %n:%u:%g:%a srv && ls srv opaque emptied kind && cat alias srv/stays && \
+const LOOK: &str = "cd / && stat -c %n:%u:%g:%a srv && ls srv opaque emptied kind && cat alias srv/stays && echo && \
                     stat -c %h alias && stat -L -c %a link && id -u && echo $A && pwd";
 
 const SEEN: [&str; 15] = [
@@ -121,7 +122,9 @@ fn a_hundred_and_twenty_layers_run() {
 fn the_image_may_go_while_its_pod_is_prepared() {
     let _host = Host::take();
     let pods = Pods::new();
-    image("cat /srv/new && touch /srv/mine && ls /srv").layout(None).write_dir(&pods.path().join("layout"));
+    image("cat /srv/new && echo && touch /srv/mine && ls /srv")
+        .layout(None)
+        .write_dir(&pods.path().join("layout"));
     let uuid = pods.rkt("prepare oci:layout").stdout().trim().to_owned();
     pods.rkt("image rm layout").end().expect_code(0);
     pods.rkt("image gc --grace-period=0s").end().expect_code(0);
@@ -132,4 +135,50 @@ fn the_image_may_go_while_its_pod_is_prepared() {
     pods.rkt("image gc --grace-period=0s").end().expect_code(0);
     let left: Vec<_> = std::fs::read_dir(pods.data().join("cas/tree")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// A layout of an image whose shell does this, as this user.
+fn shell_layout(pods: &Pods, script: &str, user: &str) {
+    let image = Image::new(&["/bin/sh", "-c", script]).busybox().process("User", json!(user));
+    image.layout(None).write_dir(&pods.path().join("layout"));
+}
+
+#[test]
+fn an_app_opens_its_output_by_its_names() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    // The names that images of nginx, httpd and php have in their configuration.
+    let script = "echo one >/dev/stdout; echo two >/dev/stderr; echo three >/proc/self/fd/2; echo four";
+    for user in ["0", "web", "1234"] {
+        shell_layout(&pods, script, user);
+        let ended = pods.rkt("run --net=none oci:layout").end();
+        ended.expect_code(0);
+        assert_eq!(printed(&ended.stdout), ["one", "two", "three", "four"], "{user}: {}", ended.stderr);
+        // Between a caller's pipes as well.
+        let ended = pods.rkt("run --net=none --interactive oci:layout").end();
+        assert_eq!((ended.stdout.as_str(), ended.code()), ("one\nfour\n", 0), "{user}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn all_that_an_app_has_written_is_in_its_log_when_the_pod_has_ended() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    // More than a pipe holds, from a child that is killed with the app, too; and the app's status is its own.
+    let script = "(while :; do sleep 1000; done) & i=0; \
+                  while [ $i -lt 5000 ]; do echo this is line $i; i=$((i + 1)); done >/dev/stderr; exit 3";
+    shell_layout(&pods, script, "web");
+    let ended = pods.rkt("run --net=none oci:layout").end();
+    ended.expect_code(3);
+    let expected: Vec<_> = (0..5000).map(|number| format!("this is line {number}")).collect();
+    assert!(printed(&ended.stdout) == expected, "{} lines", printed(&ended.stdout).len());
+    let uuid = pods.only();
+    let lines = |text: String| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    assert!(lines(pods.rkt("logs --output=cat").arg(&uuid).stdout()) == expected);
+    // systemd's own tools know the lines as those of the app's unit.
+    let root = pods.data().join("pods/run").join(&uuid).join("stage1/rootfs");
+    let journal = root.join("var/log/journal").join(uuid.replace('-', ""));
+    let of_unit = Run::new("journalctl").args(["--quiet", "--output=cat", "--unit=layout.service"]);
+    let found = lines(of_unit.arg("--directory").arg(&journal).stdout());
+    assert!(expected.iter().all(|line| found.contains(line)), "{} lines", found.len());
 }

@@ -33,6 +33,8 @@ libraries /usr/sbin/nginx
 repack
 installed "$(dpkg-query --search /usr/sbin/nginx | cut -d: -f1)" | take
 mkdir -p "$root"/var/{log,lib}/nginx "$root/etc/nginx"
+# As the popular image has it: nginx opens this file before anything else.
+ln -s /dev/stderr "$root/var/log/nginx/error.log"
 repack
 echo 'user www-data; events {} http { access_log off; server { listen 127.0.0.1:80; root /srv; } }' >"$root/etc/nginx/nginx.conf"
 echo hello from nginx >"$root/srv/index.html"

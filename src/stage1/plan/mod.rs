@@ -10,7 +10,7 @@ mod units;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-pub(in crate::stage1) use self::skeleton::IO_DIR;
+pub(in crate::stage1) use self::skeleton::{IO_DIR, OUTPUT_DIR};
 pub use self::units::{
     Interactive, UnitPlanError, app_unit_name, enter_drop_in, enter_template, interactive_drop_in,
     interactive_drop_in_dir, leash_template,
@@ -96,6 +96,15 @@ pub enum KernelPaths {
     Open,
 }
 
+/// What an app's standard output and error are. Either way its lines go to the journal and the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// The journal's own socket: each line is known to be of the process that wrote it. Nobody can open it again.
+    Journal,
+    /// A FIFO, which rkt reads: it can be opened by names like `/dev/stdout`, as images of Docker's do.
+    Fifo,
+}
+
 /// An app as it will be executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppSpec {
@@ -133,6 +142,8 @@ pub struct AppSpec {
     pub oom_score_adjust: Option<i32>,
     /// Whether its changes to its root are refused.
     pub read_only_root: bool,
+    /// What it writes to.
+    pub output: Output,
     /// Whether the app reports its readiness itself (sd_notify(3)).
     pub notifies: bool,
     /// The volumes that it sees, no path twice.
@@ -171,6 +182,8 @@ pub enum EntryKind {
     Directory(u32),
     /// A regular file with this content and mode.
     File(String, u32),
+    /// A FIFO.
+    Fifo,
     /// A symbolic link to this target.
     Link(PathBuf),
 }
@@ -182,6 +195,10 @@ impl Entry {
 
     fn file(path: impl AsRef<Path>, content: impl Into<String>, mode: u32) -> Self {
         Self { path: path.as_ref().to_owned(), kind: EntryKind::File(content.into(), mode) }
+    }
+
+    fn fifo(path: impl AsRef<Path>) -> Self {
+        Self { path: path.as_ref().to_owned(), kind: EntryKind::Fifo }
     }
 
     fn link(path: impl AsRef<Path>, target: impl AsRef<Path>) -> Self {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{AppSpec, Entry, PodSpec};
+use super::{AppSpec, Entry, Output, PodSpec};
 use crate::stage1::inside::PROGRAM;
 use crate::stage1::status::STATUS_DIR;
 
@@ -13,6 +13,8 @@ pub(super) const ENV_DIR: &str = "rkt/env";
 pub(super) const VOLUMES_DIR: &str = "rkt/volumes";
 /// What connects the app of an interactive pod with the caller; it is there in such a pod only.
 pub(in crate::stage1) const IO_DIR: &str = "rkt/io";
+/// What apps write to that have a FIFO, one an app.
+pub(in crate::stage1) const OUTPUT_DIR: &str = "rkt/output";
 /// The place of systemd's generators, where nothing is: for an empty directory systemd would fork all the same.
 pub(super) const NO_GENERATORS: &str = "/rkt/no-generators";
 /// The bus configuration: root only.
@@ -93,6 +95,13 @@ pub(super) fn entries(pod: &PodSpec) -> Vec<Entry> {
     entries.push(Entry::directory(journal, 0o755));
     if pod.apps.iter().any(|app| !app.mounts.is_empty()) {
         entries.push(Entry::directory(VOLUMES_DIR, 0o755));
+    }
+    let with_fifos = pod.apps.iter().filter(|app| app.output == Output::Fifo);
+    for (index, app) in with_fifos.enumerate() {
+        if index == 0 {
+            entries.push(Entry::directory(OUTPUT_DIR, 0o755));
+        }
+        entries.push(Entry::fifo(format!("{OUTPUT_DIR}/{}", app.name)));
     }
     for link in ["bin", "lib", "lib64", "sbin"] {
         entries.push(Entry::link(link, format!("usr/{link}")));

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::nspawn::{Console, Filtering, Registration, Start, program, sample};
 use super::{
-    AppMount, AppSpec, EntryKind, HostName, Interactive, KernelPaths, PodSpec, entries, interactive_drop_in,
+    AppMount, AppSpec, EntryKind, HostName, Interactive, KernelPaths, Output, PodSpec, entries,
+    interactive_drop_in,
 };
 use crate::appc::capability::{Capability, CapabilitySet};
 use crate::appc::isolator::filter::{Filter, filtering};
@@ -33,6 +34,7 @@ fn app(name: &str) -> AppSpec {
         cpu_weight: None,
         oom_score_adjust: None,
         read_only_root: false,
+        output: Output::Journal,
         notifies: false,
         mounts: vec![],
     }
@@ -55,6 +57,7 @@ fn shown(pod: &PodSpec) -> String {
         .iter()
         .map(|entry| match &entry.kind {
             EntryKind::Directory(mode) => format!("{mode:04o} {}/\n", entry.path.display()),
+            EntryKind::Fifo => format!("fifo {}\n", entry.path.display()),
             EntryKind::Link(target) => format!("link {} -> {}\n", entry.path.display(), target.display()),
             EntryKind::File(text, mode) => {
                 let body: String = text.lines().map(|line| format!("    {line}\n")).collect();
@@ -91,6 +94,7 @@ fn a_pod_of_two_apps_with_every_setting() {
         cpu_weight: Some(100),
         oom_score_adjust: Some(-5),
         read_only_root: true,
+        output: Output::Fifo,
         notifies: true,
         mounts: vec![
             mount(0, "/data", Access::ReadWrite),

@@ -139,6 +139,7 @@ settings! {
         one TTYVHangup(bool),
         one IgnoreSIGPIPE(bool),
         one SyslogIdentifier(Identifier),
+        many LogExtraFields(Variable),
         many BindPaths(Bind),
         many BindReadOnlyPaths(Bind),
         many ReadWritePaths(RootPaths),

@@ -195,6 +195,7 @@ fn every_service_setting() -> Unit {
         Setting::TTYVHangup(true),
         Setting::IgnoreSIGPIPE(false),
         Setting::SyslogIdentifier("every".parse().unwrap()),
+        Setting::LogExtraFields(Variable::new("F".parse().unwrap(), Argument::new("a b%").unwrap())),
         Setting::BindPaths(bind("/my data:1", "/run").submounts(Submounts::Hidden)),
         Setting::BindReadOnlyPaths(bind("/run/systemd/journal", "/run/systemd/journal")),
         Setting::ReadWritePaths(paths(&["/var/tmp", "/with blank"])),

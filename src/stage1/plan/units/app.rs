@@ -1,18 +1,20 @@
-//! The units of one app: itself, and the marks of how it ended.
+//! The units of one app: itself, what carries its output, and the marks of how it ended.
 
 use super::{
     Sys, UnitPlanError, app_unit_name, bare, dev_log_socket, failed_name, journal_socket, mark_unit, ok_name,
-    sys,
+    output_name, sys,
 };
 use crate::appc::capability as appc;
 use crate::appc::isolator::filter::{Filter, Rule};
 use crate::os::mount::detached::Access;
-use crate::stage1::inside::{FAILED, PROGRAM};
-use crate::stage1::plan::{AppSpec, KernelPaths, PodSpec, skeleton, volume_point};
+use crate::stage1::inside::{FAILED, OUTPUT, PROGRAM};
+use crate::stage1::plan::{AppSpec, KernelPaths, Output, PodSpec, skeleton, volume_point};
 use crate::stage1::status::STATUS_DIR;
-use crate::systemd::unit::exec::{Argument, Exec};
+use crate::systemd::unit::exec::{Argument, Exec, Variable};
 use crate::systemd::unit::name::{CapabilitySet, SystemCallFilter, VariableNames};
-use crate::systemd::unit::path::{Bind, BindPath, IfMissing, LiteralPath, RootPaths, UnitPath};
+use crate::systemd::unit::path::{
+    Bind, BindPath, IfMissing, LiteralPath, MissingPath, RootPaths, StreamPath, UnitPath,
+};
 use crate::systemd::unit::stream::StandardOutput;
 use crate::systemd::unit::value::{
     Action, Bytes, Capability, CpuQuota, CpuWeight, Id, NotifyAccess, OomPolicy, OomScoreAdjust, ServiceType,
@@ -36,13 +38,17 @@ fn app_unit(pod: &PodSpec, app: &AppSpec) -> Result<Unit, UnitPlanError> {
     let refused = |reason| UnitPlanError::Value { app: app.name.clone(), reason };
     let journal = [journal_socket()?, dev_log_socket()?];
     let apps = UnitName::target("rkt-apps")?;
+    let mut wants = vec![apps.clone(), dev_log_socket()?];
+    if app.output == Output::Fifo {
+        wants.push(output_name(&app.name)?);
+    }
     let after = journal.iter().cloned().chain([apps.clone()]).collect();
     let settings =
         sandbox(pod, app).and_then(|sandbox| Ok((process(app)?, limits(app)?, sandbox))).map_err(refused)?;
     Ok(bare(app_unit_name(&app.name)?)
         .with(Setting::Description(app.description.parse().map_err(refused)?))
         .with(Setting::Requires(journal_socket()?.into()))
-        .with(Setting::Wants([apps, dev_log_socket()?].into()))
+        .with(Setting::Wants(wants.into_iter().collect()))
         .with(Setting::After(after))
         .with(Setting::OnFailure(failed_name(&app.name)?.into()))
         .with(Setting::OnSuccess(ok_name(&app.name)?.into()))
@@ -54,12 +60,19 @@ fn app_unit(pod: &PodSpec, app: &AppSpec) -> Result<Unit, UnitPlanError> {
 /// What is executed, as whom, with which streams.
 fn process(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
     let argv = app.argv.iter().map(Argument::new).collect::<Result<Vec<_>, _>>()?;
+    let output = match app.output {
+        Output::Journal => StandardOutput::JournalAndConsole,
+        Output::Fifo => {
+            let path = UnitPath::new(&format!("/{}/{}", skeleton::OUTPUT_DIR, app.name))?;
+            StandardOutput::File(StreamPath::new(path)?)
+        }
+    };
     let mut settings = vec![
         Setting::Type(if app.notifies { ServiceType::Notify } else { ServiceType::Exec }),
         Setting::ExecStart(Exec::with_argv(&app.program, argv)?),
         Setting::SyslogIdentifier(app.name.as_str().parse()?),
-        Setting::StandardOutput(StandardOutput::JournalAndConsole),
-        Setting::StandardError(StandardOutput::JournalAndConsole),
+        Setting::StandardOutput(output.clone()),
+        Setting::StandardError(output),
         Setting::TimeoutStopSec(STOP_TIMEOUT),
     ];
     if app.notifies {
@@ -295,6 +308,38 @@ fn hidden_paths(app: &AppSpec) -> Result<RootPaths, ValueError> {
 fn ok_unit(app: &AppSpec) -> Result<Unit, UnitPlanError> {
     let mark = UnitPath::new(&format!("/{STATUS_DIR}/{}.ok", app.name))?;
     mark_unit(ok_name(&app.name)?, mark)
+}
+
+/// What carries all that an app with a FIFO writes to the journal, as lines of the app. One that is interactive writes to its
+/// caller instead.
+///
+/// It stands before the app: stopped after it, it has all that the app and its children have ever written.
+pub(super) fn output_unit(app: &AppSpec) -> Result<Option<Unit>, UnitPlanError> {
+    match app.output {
+        Output::Journal => return Ok(None),
+        Output::Fifo => {}
+    }
+    let interactive = UnitPath::new(&format!("/{}", skeleton::IO_DIR))?;
+    let arguments =
+        [OUTPUT, app.name.as_str()].into_iter().map(Argument::new).collect::<Result<Vec<_>, _>>()?;
+    // With this `journalctl -u` and `systemctl status` show the lines for the app's own unit, too.
+    let of_unit = Argument::new(app_unit_name(&app.name)?.as_str())?;
+    let of_unit = Variable::new("OBJECT_SYSTEMD_UNIT".parse()?, of_unit);
+    let unit = bare(output_name(&app.name)?)
+        .with(Setting::ConditionPathExists(MissingPath::new(interactive)))
+        .with(Setting::StopWhenUnneeded(true))
+        .with(Setting::Requires(journal_socket()?.into()))
+        .with(Setting::After(journal_socket()?.into()))
+        .with(Setting::Before(app_unit_name(&app.name)?.into()))
+        // Nobody would hear the app any more, which would wait for that.
+        .with(Setting::FailureAction(Action::Exit))
+        .with(Setting::Type(ServiceType::Simple))
+        .with(Setting::ExecStart(Exec::new(PROGRAM, arguments)?))
+        .with(Setting::SyslogIdentifier(app.name.as_str().parse()?))
+        .with(Setting::LogExtraFields(of_unit))
+        .with(Setting::StandardOutput(StandardOutput::JournalAndConsole))
+        .with(Setting::StandardError(StandardOutput::JournalAndConsole));
+    Ok(Some(unit))
 }
 
 /// The record of an app that failed: it runs on failure only, and ends the pod.

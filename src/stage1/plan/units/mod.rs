@@ -127,6 +127,7 @@ pub(super) fn units(pod: &PodSpec) -> Result<Vec<Unit>, UnitPlanError> {
     units.push(enter::leash()?);
     for app in &pod.apps {
         units.extend(app::units(pod, app)?);
+        units.extend(app::output_unit(app)?);
     }
     Ok(units)
 }
@@ -154,6 +155,10 @@ fn failed_name(app: &AcName) -> Result<UnitName, UnitNameError> {
 
 fn ok_name(app: &AcName) -> Result<UnitName, UnitNameError> {
     UnitName::template("rkt-ok", UnitKind::Socket)?.with_instance(app.as_str())
+}
+
+fn output_name(app: &AcName) -> Result<UnitName, UnitNameError> {
+    UnitName::template("rkt-output", UnitKind::Service)?.with_instance(app.as_str())
 }
 
 fn journal_socket() -> Result<UnitName, UnitNameError> {

@@ -1,9 +1,9 @@
 //! The pod's own units: its targets, the record of readiness, the end, the journal, the bus, the log-in.
 
-use super::{UnitPlanError, bare, dev_log_socket, failed_name, journal_socket, mark_unit};
+use super::{UnitPlanError, bare, dev_log_socket, failed_name, journal_socket, mark_unit, output_name};
 use crate::stage1::inside::{PROGRAM, SUPERVISED, VERIFY};
 use crate::stage1::plan::nspawn::PRESSURE_WATCH;
-use crate::stage1::plan::{PodSpec, skeleton};
+use crate::stage1::plan::{Output, PodSpec, skeleton};
 use crate::stage1::status::{READY, STOPPING, SUPERVISOR_STATUS};
 use crate::systemd::unit::exec::{Argument, Exec, OnFailure};
 use crate::systemd::unit::name::VariableNames;
@@ -117,6 +117,10 @@ fn exit_units(pod: &PodSpec, apps: &[UnitName]) -> Result<[Unit; 3], UnitPlanErr
     for app in &pod.apps {
         after.push(failed_name(&app.name)?);
     }
+    // What the apps have written is carried to the journal before it ends.
+    let outputs = pod.apps.iter().filter(|app| app.output == Output::Fifo);
+    let outputs = outputs.map(|app| output_name(&app.name)).collect::<Result<Vec<_>, _>>()?;
+    after.extend(outputs.iter().cloned());
     let target = bare(UnitName::target("exit")?)
         .with(Setting::AllowIsolate(true))
         .with(Setting::Requires(exit.clone().into()))
@@ -124,7 +128,7 @@ fn exit_units(pod: &PodSpec, apps: &[UnitName]) -> Result<[Unit; 3], UnitPlanErr
         .with(Setting::After(exit.clone().into()));
     let service = bare(exit)
         .with(Setting::Wants(journald.into()))
-        .with(Setting::Conflicts(apps.iter().cloned().chain([verify]).collect()))
+        .with(Setting::Conflicts(apps.iter().cloned().chain([verify]).chain(outputs).collect()))
         .with(Setting::After(after.into_iter().collect()))
         .with(Setting::SuccessAction(Action::ExitForce))
         .with(Setting::Type(ServiceType::Oneshot));

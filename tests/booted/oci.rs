@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use crate::host::Host;
+use crate::odd::run_under_umask;
 use crate::pod::Pods;
 use crate::support::Run;
 use crate::support::oci::{Image, Packing};
@@ -181,4 +182,14 @@ fn all_that_an_app_has_written_is_in_its_log_when_the_pod_has_ended() {
     let of_unit = Run::new("journalctl").args(["--quiet", "--output=cat", "--unit=layout.service"]);
     let found = lines(of_unit.arg("--directory").arg(&journal).stdout());
     assert!(expected.iter().all(|line| found.contains(line)), "{} lines", found.len());
+}
+
+#[test]
+fn the_root_of_layers_that_do_not_name_it_is_open_whatever_the_umask_is() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    shell_layout(&pods, "stat -c %n:%u:%g:%a /", "web");
+    let ended = run_under_umask(&pods).arg("oci:layout").end();
+    ended.expect_code(0);
+    assert_eq!(printed(&ended.stdout), ["/:0:0:755"], "{}", ended.stderr);
 }

@@ -7,20 +7,19 @@ use crate::support::{Run, wait};
 /// The arguments of `rkt run` for a line of a shell.
 const SHELL: [&str; 5] = ["--name=app", "--exec=/bin/sh", "--user=1000", "--", "-c"];
 
+/// `rkt run` without a network as under `umask 077`, which a shell sets for the command that it becomes.
+pub(crate) fn run_under_umask(pods: &Pods) -> Run {
+    let shell = Run::new("/bin/sh").args(["-c", "umask 077; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_rkt")]);
+    let shell = shell.current_dir(pods.path()).arg("--dir").arg(pods.data());
+    shell.args(["--insecure-options=image", "run", "--net=none"])
+}
+
 #[test]
 fn files_that_rkt_makes_for_apps_do_not_depend_on_the_umask() {
     let _host = Host::take();
     let pods = Pods::new();
     for roots in ["--no-overlay=false", "--no-overlay"] {
-        // As under `umask 077`, which a shell sets for the command that it becomes.
-        let shell =
-            Run::new("/bin/sh").args(["-c", "umask 077; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_rkt")]);
-        let run = shell.arg("--dir").arg(pods.data()).args([
-            "--insecure-options=image",
-            "run",
-            "--net=none",
-            roots,
-        ]);
+        let run = run_under_umask(&pods).arg(roots);
         let ended = run.arg(shell_image()).args(SHELL).arg("cat /etc/hostname && ls -d /tmp /run").end();
         ended.expect_code(0);
         assert_eq!(said_by(&ended.stdout, "app")[1..], ["/run", "/tmp"], "{roots}");

@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::record::{self, Origin, Record, Sizes};
-use super::staging::Staging;
+use super::staging::{Staging, set_mode};
 use super::tree::{TreeId, TreeRecord};
 use super::{BLOB, FILE_MODE, IMAGE_DIR_MODE, MANIFEST, RECORD, ROOTFS, Store, full_digest, read_at};
 use crate::appc::ManifestError;
@@ -321,6 +321,8 @@ impl Store {
         let staged = Staging::new(&self.trees_dir(), 0o700)?;
         let rootfs = staged.path().join(ROOTFS);
         std::fs::DirBuilder::new().mode(0o755).create(&rootfs).map_err(SysError::on("creating", &rootfs))?;
+        // A layer need not say what the root of its image is like.
+        set_mode(&rootfs, 0o755)?;
         Ok(staged)
     }
 

@@ -162,7 +162,7 @@ fn sync_parent(path: &Path) -> Result<(), SysError> {
 }
 
 /// Sets the mode whatever the umask is.
-fn set_mode(path: &Path, mode: u32) -> Result<(), SysError> {
+pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), SysError> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
         .map_err(SysError::on("changing the mode of", path))

@@ -163,7 +163,12 @@ impl Root {
         for part in inside.components() {
             if let std::path::Component::Normal(name) = part {
                 match rustix::fs::mkdirat(&here, name, Mode::from_raw_mode(mode)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
+                    // Whatever the caller's umask says.
+                    Ok(()) => {
+                        rustix::fs::chmodat(&here, name, Mode::from_raw_mode(mode), AtFlags::empty())
+                            .map_err(SysError::on("changing the mode of", self.shown(&so_far.join(name))))?
+                    }
+                    Err(Errno::EXIST) => {}
                     Err(cause) => {
                         return Err(SysError::new("creating", self.shown(&so_far.join(name)), cause));
                     }

@@ -493,9 +493,14 @@ pub fn given_manifest(paths: &PodPaths) -> Result<Option<Vec<u8>>, ObserveError>
     Ok(was_given.then(|| file::read(&paths.manifest())).transpose()?)
 }
 
-fn image_name(paths: &PodPaths, app: &AcName) -> Option<String> {
+/// Reads the manifest of the image of an app of an observed pod, if that is whole.
+pub fn image_manifest(paths: &PodPaths, app: &AcName) -> Option<ImageManifest> {
     let bytes = file::read(&paths.app_image_manifest(app)).ok()?;
-    let manifest = ImageManifest::from_json(&bytes).ok()?;
+    ImageManifest::from_json(&bytes).ok()
+}
+
+fn image_name(paths: &PodPaths, app: &AcName) -> Option<String> {
+    let manifest = image_manifest(paths, app)?;
     Some(match manifest.label("version") {
         Some(version) => format!("{}:{version}", manifest.name),
         None => manifest.name.to_string(),

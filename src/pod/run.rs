@@ -3,9 +3,11 @@
 //! Everything that can fail comes before the move to `run`, and is undone; after the move only execve(2) is left. The
 //! mounts are in a mount namespace of this process and end with it.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::app::{FROM_DOCKER, working_directory};
 use super::etc::{self, AppRootWriter, EtcError, EtcRequest, PluginDns};
 use super::layout::PodPaths;
 use super::lifecycle::{MoveError, Pod, Running, Startable};
@@ -291,6 +293,7 @@ fn ready<P: Startable>(
     network.enter(&notice)?;
     let roots = etc_roots(&paths, &manifest, store)?;
     check_mounts(&manifest, &volumes, &roots)?;
+    make_working_directories(&paths, &manifest, &roots)?;
     let dns = network.dns().map(plugin_dns);
     etc::apply(&roots, &request.etc, dns.as_ref())?.iter().for_each(|text| notice(text));
     atomic::replace(&paths.cgroup(), format!("{}\n", cgroup::own()?).as_bytes(), 0o644)?;
@@ -547,6 +550,31 @@ fn check_mounts(manifest: &PodManifest, sources: &[Source], roots: &[AppRootWrit
     for ((app, mounts), root) in manifest.apps.iter().zip(&volumes.mounts).zip(roots) {
         let mounts = volume::resolve(&app.name, mounts, &volumes.volumes, &root.root)?;
         source::check(&app.name, &mounts, sources, &root.root)?;
+    }
+    Ok(())
+}
+
+/// Makes the directory in which an app of a Docker image starts, if the image has none: so does Docker, and its builders count
+/// on it. An app of another image fails (spec pods.md 3.6).
+fn make_working_directories(
+    paths: &PodPaths,
+    manifest: &PodManifest,
+    roots: &[AppRootWriter],
+) -> Result<(), SysError> {
+    for (app, AppRootWriter { root, .. }) in manifest.apps.iter().zip(roots) {
+        let image = observe::image_manifest(paths, &app.name);
+        if image.is_none_or(|image| image.annotation(FROM_DOCKER).is_none()) {
+            continue;
+        }
+        let Some(Ok(path)) = app.app.as_ref().map(working_directory) else { continue };
+        // What is in the way, such as a link to nowhere, is told when the app starts.
+        let is_missing = |error: &SysError| error.kind() == ErrorKind::NotFound;
+        if root.metadata(Path::new(&path)).is_err_and(|error| is_missing(&error))
+            && let Err(error) = root.ensure_dir(Path::new(&path), 0o755)
+            && !is_missing(&error)
+        {
+            return Err(error);
+        }
     }
     Ok(())
 }

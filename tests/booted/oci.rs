@@ -193,3 +193,34 @@ fn the_root_of_layers_that_do_not_name_it_is_open_whatever_the_umask_is() {
     ended.expect_code(0);
     assert_eq!(printed(&ended.stdout), ["/:0:0:755"], "{}", ended.stderr);
 }
+
+#[test]
+fn the_missing_working_directory_of_an_image_is_made() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    let run = |directory: &str| {
+        let image = Image::new(&["/bin/sh", "-c", "pwd; stat -c %u:%g:%a . .."]).busybox();
+        let image = image.layer(Tar::default().symlink("nowhere", "/missing"), Packing::None);
+        let image = image.process("WorkingDir", json!(directory)).process("User", json!("web"));
+        image.layout(None).write_dir(&pods.path().join("layout"));
+        // Whatever the umask is.
+        run_under_umask(&pods).arg("oci:layout").end()
+    };
+    for (directory, expected) in [
+        ("/srv/new", ["/srv/new", "0:0:755", "0:0:755"]),
+        ("new/relative", ["/new/relative", "0:0:755", "0:0:755"]),
+        ("/tmp/new", ["/tmp/new", "0:0:755", "0:0:755"]),
+    ] {
+        let ended = run(directory);
+        ended.expect_code(0);
+        assert_eq!(printed(&ended.stdout), expected, "{}", ended.stderr);
+    }
+    // Docker makes none of these either.
+    for (directory, reason) in [("/etc/passwd", "Not a directory"), ("/nowhere", "No such file or directory")]
+    {
+        let ended = run(directory);
+        ended.expect_code(200);
+        let told = format!("Error: Unable to change to the working directory \"{directory}\": {reason}");
+        assert_eq!(printed(&ended.stdout), [told]);
+    }
+}

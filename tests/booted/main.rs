@@ -27,6 +27,7 @@ mod network_gc;
 mod network_plugins;
 mod nspawn;
 mod oci;
+mod oci_process;
 mod odd;
 mod pod;
 mod pod_manifest;

@@ -432,9 +432,11 @@ fn lines_stand_in_the_order_of_adding_within_fixed_sections() {
     assert_eq!(unit.to_string(), "[Unit]\nAllowIsolate=yes\n\n[Service]\nMountAPIVFS=yes\nPrivateTmp=yes\n");
 }
 
-/// Text of the kind that breaks quoting: few characters, all of them special somewhere, and any other too.
+/// Text of the kind that breaks quoting: few characters, all of them special somewhere, and any other that systemd takes.
 fn hostile() -> impl Strategy<Value = String> {
-    prop_oneof![r#"[ \t\n\r"'\\%$:;#=@{}\[\]~+!|xuIi0-9-]{0,16}"#, "[^\0]{0,16}"]
+    let is_character = |c: &char| u32::from(*c) & 0xfffe != 0xfffe && !('\u{fdd0}'..='\u{fdef}').contains(c);
+    let any = "[^\0]{0,16}".prop_map(move |text: String| text.chars().filter(is_character).collect());
+    prop_oneof![r#"[ \t\n\r"'\\%$:;#=@{}\[\]~+!|xuIi0-9-]{0,16}"#, any]
 }
 
 fn hostile_path() -> impl Strategy<Value = String> {

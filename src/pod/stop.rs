@@ -1,9 +1,20 @@
 //! Stopping a pod from outside: a signal to its supervisor, which nobody else may get.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 
 use super::observe::{Observed, State};
-use crate::os::SysError;
+use crate::os::process::ProcessId;
+use crate::os::{SysError, wait};
+use crate::stage1::status::Statuses;
+
+/// How long a pod may take to show that it stops before that is believed.
+const HEARD: Duration = Duration::from_secs(5);
+/// How often a pod that shows nothing is asked anew.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// How often the marks of a pod are looked at.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How hard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +36,7 @@ pub enum Stopped {
     NotRunning,
 }
 
-/// Asks the pod to end; returns when the request was delivered, not when the pod has ended.
+/// Asks the pod to end; returns when the request was heard, not when the pod has ended.
 ///
 /// # Errors
 /// When the caller may not signal it.
@@ -42,7 +53,13 @@ pub fn stop(pod: &Observed, force: Force) -> Result<Stopped, SysError> {
     // The supervisor writes its id before anyone can see the pod running.
     let Some(supervisor) = pod.supervisor else { return Ok(Stopped::Already) };
     let delivered = match force {
-        Force::Graceful => supervisor.signal(Signal::TERM)?,
+        Force::Graceful => {
+            let delivered = supervisor.signal(Signal::TERM)?;
+            if delivered {
+                ask_until_heard(pod, supervisor)?;
+            }
+            delivered
+        }
         Force::Kill => {
             if let Some(init) = pod.find_init() {
                 init.signal(Signal::KILL)?;
@@ -51,4 +68,25 @@ pub fn stop(pod: &Observed, force: Force) -> Result<Stopped, SysError> {
         }
     };
     Ok(if delivered { Stopped::Requested } else { Stopped::Already })
+}
+
+/// Asks the pod's init itself until it stops the apps.
+///
+/// In the moment between the start of the supervisor and that of the pod's systemd, the kernel drops what the supervisor
+/// passes on: a first process of its own process IDs gets no signal that it does not handle (pid_namespaces(7)). A second
+/// SIGTERM would have the supervisor kill the pod. SIGWINCH has systemd stop (kbrequest.target), and does nothing to others.
+fn ask_until_heard(pod: &Observed, supervisor: ProcessId) -> Result<(), SysError> {
+    let statuses = Statuses::new(&pod.paths.stage1_root());
+    let end = Instant::now() + HEARD;
+    let mut ask = Instant::now() + ASK_AGAIN;
+    while Instant::now() < end && supervisor.is_alive() && !statuses.is_stopping() {
+        if Instant::now() >= ask {
+            if let Some(init) = pod.find_init() {
+                init.signal(Signal::WINCH)?;
+            }
+            ask = Instant::now() + ASK_AGAIN;
+        }
+        wait::pause(LOOK);
+    }
+    Ok(())
 }

@@ -70,6 +70,11 @@ impl Statuses {
     pub fn is_ready(&self) -> bool {
         std::fs::symlink_metadata(self.stage1_root.join(READY)).is_ok()
     }
+
+    /// Tells whether the pod's systemd has started to stop the apps.
+    pub fn is_stopping(&self) -> bool {
+        std::fs::symlink_metadata(self.stage1_root.join(STOPPING)).is_ok()
+    }
 }
 
 /// Records inside the pod, whose root is `root`, that `app` failed with `exit_code`, and returns the status that the

@@ -220,6 +220,29 @@ fn rkt_stop_ends_the_pod_in_order() {
     pod.rkt("stop").end().expect(0, &format!("pod \"{}\" is already stopped\n", pod.uuid), "");
 }
 
+/// A signal that comes between the start of the supervisor and that of the pod's systemd reaches nobody.
+#[test]
+fn rkt_stop_is_heard_by_a_pod_that_has_just_been_started() {
+    let host = Host::take();
+    let pods = Pods::new();
+    for round in ["1", "2", "3", "4", "5", "6"] {
+        let file = pods.path().join(round);
+        let run = pods.run("--uuid-file-save").arg(&file);
+        let running = shell_app(run, "app", "sleep 1000").start();
+        crate::support::wait::for_path(&file);
+        let uuid = std::fs::read_to_string(&file).expect("the UUID");
+        crate::support::wait::for_path(&pods.data().join("pods/run").join(&uuid));
+        crate::support::wait::until("the supervisor is there", || {
+            let names = processes_below(&format!("/machine.slice/{}", scope(&uuid)));
+            if names.iter().any(|name| name == "systemd-nspawn") { Ok(()) } else { Err(names) }
+        });
+        pods.rkt("stop").arg(&uuid).end().expect(0, &format!("\"{uuid}\"\n"), "");
+        // Whether systemd has come as far as the app, or the supervisor ended before that, is chance.
+        let _ended = running.end();
+        expect_nothing_runs(&host, &uuid);
+    }
+}
+
 #[test]
 fn rkt_stop_force_kills_the_pod_and_its_supervisor() {
     let host = Host::take();

@@ -287,7 +287,7 @@ impl<'a> Oracle<'a> {
             match (pod.state.as_str(), self.verb.effect) {
                 _ if failed => bad.push(format!("P2: the command failed, and left {pod:?}")),
                 ("aborted prepare", _) if outcome.was_killed() => {}
-                ("prepared", Effect::Prepares { .. }) => whole_pod(&pod.uuid, "P2", bad),
+                ("prepared", Effect::Prepares(_)) => whole_pod(&pod.uuid, "P2", bad),
                 ("exited", Effect::Runs { .. }) => {
                     let output = end_of(&["cat-manifest", &pod.uuid]);
                     if !output.status.success() {
@@ -315,7 +315,7 @@ impl<'a> Oracle<'a> {
                 Some(id) if images.iter().any(|image| image == id) => self.whole_image(id, "P1", bad),
                 printed => bad.push(format!("P1: it said {printed:?}, and image list {images:?}")),
             },
-            Effect::Prepares { .. } if done => match printed {
+            Effect::Prepares(_) if done => match printed {
                 // That it runs has been seen above.
                 Some(uuid) if is_listed(pods, uuid, "prepared") => {}
                 printed => bad.push(format!("P1: it said {printed:?}, and list {pods:?}")),
@@ -481,7 +481,7 @@ fn healthy_dirs(effect: Effect, objects: &Objects) -> Vec<String> {
     ];
     let touched: Vec<&str> = match effect {
         Effect::Fetches(_)
-        | Effect::Prepares { .. }
+        | Effect::Prepares(_)
         | Effect::Runs { .. }
         | Effect::ExportsPod
         | Effect::Trusts(_)

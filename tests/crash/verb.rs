@@ -41,16 +41,24 @@ pub(crate) enum Start {
     Damaged,
 }
 
+/// What a pod is prepared from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// An image in the store.
+    Image,
+    /// The file of one.
+    File,
+    /// A manifest that names one in the store.
+    Manifest,
+}
+
 /// What a command does, and so what is looked at after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Imports an image and prints its ID.
     Fetches(Source),
     /// Prepares a pod and prints its UUID.
-    Prepares {
-        /// From a file that it imports first.
-        import: bool,
-    },
+    Prepares(From),
     /// Runs a new pod.
     Runs {
         /// From a file that it imports first.
@@ -116,9 +124,10 @@ pub(crate) const VERBS: &[Verb] = &[
     Verb { name: "first-fetch-by-name", start: Start::Nothing, span: Span::UntilExec, effect: Effect::Fetches(Source::Name) },
     Verb { name: "fetch-layers", start: Start::InUse, span: Span::UntilExec, effect: Effect::Fetches(Source::Registry) },
     Verb { name: "first-fetch-layers", start: Start::Nothing, span: Span::UntilExec, effect: Effect::Fetches(Source::Registry) },
-    Verb { name: "prepare", start: Start::InUse, span: Span::UntilExec, effect: Effect::Prepares { import: false } },
-    Verb { name: "prepare-file", start: Start::InUse, span: Span::UntilExec, effect: Effect::Prepares { import: true } },
-    Verb { name: "render", start: Start::WithoutTrees, span: Span::UntilExec, effect: Effect::Prepares { import: false } },
+    Verb { name: "prepare", start: Start::InUse, span: Span::UntilExec, effect: Effect::Prepares(From::Image) },
+    Verb { name: "prepare-file", start: Start::InUse, span: Span::UntilExec, effect: Effect::Prepares(From::File) },
+    Verb { name: "prepare-manifest", start: Start::InUse, span: Span::UntilExec, effect: Effect::Prepares(From::Manifest) },
+    Verb { name: "render", start: Start::WithoutTrees, span: Span::UntilExec, effect: Effect::Prepares(From::Image) },
     Verb { name: "run", start: Start::InUse, span: Span::UntilExec, effect: Effect::Runs { import: false } },
     Verb { name: "first-run", start: Start::Nothing, span: Span::UntilExec, effect: Effect::Runs { import: true } },
     Verb { name: "run-prepared", start: Start::InUse, span: Span::UntilExec, effect: Effect::RunsPrepared },
@@ -152,7 +161,11 @@ impl Verb {
             }
             Effect::Fetches(Source::Name) => words(&["fetch", "--full", NEW_SIGNED]),
             Effect::Fetches(Source::Registry) => words(&[UNSIGNED, "fetch", "--full", NEW_LAYERED]),
-            Effect::Prepares { import } => words(&[UNSIGNED, "prepare", image(import)]),
+            Effect::Prepares(From::Image) => words(&[UNSIGNED, "prepare", image(false)]),
+            Effect::Prepares(From::File) => words(&[UNSIGNED, "prepare", image(true)]),
+            Effect::Prepares(From::Manifest) => {
+                words(&["prepare", &format!("--pod-manifest={}", manifest_file().display())])
+            }
             Effect::Runs { import } => words(&[UNSIGNED, "run", "--net=none", &uuid_file, image(import)]),
             Effect::RunsPrepared => words(&["run-prepared", "--net=none", &objects.prepared]),
             Effect::RemovesPod => words(&["rm", &objects.exited]),
@@ -218,6 +231,10 @@ pub(crate) fn fill(start: Start) -> Objects {
     let prepare = |image: &str| said(&["prepare", image]);
     let hello = said(&[UNSIGNED, "fetch", "--full", &image("hello").display().to_string()]);
     let other = said(&[UNSIGNED, "fetch", "--full", &image("other").display().to_string()]);
+    let manifest = format!(
+        r#"{{"acKind":"PodManifest","acVersion":"0.8.11","apps":[{{"name":"hello","image":{{"id":"{hello}"}}}}]}}"#
+    );
+    fs::write(manifest_file(), manifest).expect("a file outside of the disk");
     said(&trust(site::PREFIX));
     let signed = said(&["fetch", "--full", SIGNED]);
     let layered = said(&[UNSIGNED, "fetch", "--full", LAYERED]);
@@ -258,6 +275,11 @@ pub(crate) fn new_image() -> PathBuf {
 /// The file to which `export` writes; on the disk, as what must survive a power cut.
 pub(crate) fn export_file() -> PathBuf {
     Disk::top().join("exports/pod.aci")
+}
+
+/// The manifest that a pod is made of.
+fn manifest_file() -> PathBuf {
+    Path::new(HOME).join("pod.json")
 }
 
 /// The file to which `run` writes the pod's UUID.

@@ -281,12 +281,18 @@ impl SystemBus {
         if name.starts_with("rkt-") { machines.unregister_machine(&name).await } else { Ok(()) }
     }
 
-    /// Asks for `scope`, and returns while systemd still works on it.
+    /// Asks for `scope`, and returns while systemd still works on it. One of this name that is there is over.
     ///
     /// # Errors
     /// When systemd refuses the scope or does not answer in time.
     pub fn ask_for_scope(self, scope: &ScopeRequest) -> Result<ScopeOnItsWay, BusError> {
-        let asked = self.runtime.block_on(join(self.machined(), within(self.scope(scope))));
+        let ask = || self.runtime.block_on(join(self.machined(), within(self.scope(scope))));
+        let mut asked = ask();
+        if matches!(&asked.1, Err(zbus::Error::MethodError(name, ..)) if *name == UNIT_EXISTS) {
+            // That of an attempt a moment ago, of whose end systemd has not heard yet.
+            self.stop_scope(&scope.unit)?;
+            asked = ask();
+        }
         match asked {
             (machined, Ok((removed, job))) => {
                 let waiting = Some((removed, job));
@@ -498,6 +504,9 @@ fn bounds(
     properties.extend(cpu_quota_per_second_usec.map(|quota| ("CPUQuotaPerSecUSec", quota.into())));
     properties
 }
+
+/// What systemd says of a new unit whose name is taken.
+const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 
 /// What systemd says of a unit that is not loaded.
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";

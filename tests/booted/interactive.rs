@@ -146,10 +146,12 @@ fn a_prepared_pod_is_interactive_once_and_not_the_next_time() {
 fn on_a_terminal_the_app_has_it() {
     let host = Host::take();
     let pods = Pods::new();
+    // A new size comes by a signal, which a key may overtake.
     let mut terminal = on_terminal(
         &pods,
         "",
-        "echo ready $TERM; tty; read x; stty size; read y; stty size; echo got $y; exit 6",
+        "size() { while [ \"$(stty size)\" != \"$1\" ]; do sleep 0.1; done; stty size; }
+         echo ready $TERM; tty; read x; size '33 99'; read y; size '44 111'; echo got $y; exit 6",
     );
     terminal.resize(33, 99);
     terminal.wait_for("ready xterm-256color");

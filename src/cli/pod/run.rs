@@ -41,14 +41,14 @@ pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
             .map_err(wishes::not_started)?;
         let network =
             Setup::begin(&network, &pods, &pod).map_err(|error| wishes::no_network().because(error))?;
-        Ok(Place::Here(room, network))
+        Ok(Way::Here(room, network))
     };
-    let place = if args.detach { Place::Background(host) } else { begin(host)? };
+    let way = if args.detach { Way::Background(host) } else { begin(host)? };
     prepare::fill(&pod, &store, &request).map_err(wishes::not_prepared)?.iter().for_each(output::message);
     start.etc = dns::request(&args.start.dns)?;
-    let (room, network) = match place {
-        Place::Here(room, network) => (room, network),
-        Place::Background(host) => return detached(&args, ctx, start.limits, Prepared { host, pod, saved }),
+    let (room, network) = match way {
+        Way::Here(room, network) => (room, network),
+        Way::Background(host) => return detached(&args, ctx, start.limits, Prepared { host, pod, saved }),
     };
     let starting = Starting { network, pod, store: &store };
     let code =
@@ -58,11 +58,11 @@ pub fn run(args: RunFlags, ctx: &Context) -> Result<Exit, CliError> {
     Ok(Exit::code(code))
 }
 
-/// Where the pod will run.
-enum Place {
-    /// Beside or in place of this process.
+/// Who becomes the supervisor of the pod.
+enum Way {
+    /// This process, or a child of it.
     Here(Room, Setup),
-    /// In a service of this host's systemd.
+    /// A service of the host, which runs `rkt run-prepared`.
     Background(Host),
 }
 

@@ -9,9 +9,10 @@ use crate::os::process::{Program, become_init};
 use crate::os::terminal;
 use crate::stage1::filters::Filters;
 use crate::stage1::inside::{
-    self, FAILED, Failure, INIT, INIT_ON_TERMINAL, MonitorEnvironment, OUTPUT, SUPERVISED, SYSTEMD, VERIFY,
+    self, FAILED, Failure, INIT, MonitorEnvironment, ON_TERMINAL, OUTPUT, SUPERVISED, SYSTEMD, VERIFY,
+    WITH_FILTERS,
 };
-use crate::stage1::verify;
+use crate::stage1::{kernel_view, verify};
 
 /// The status of a helper that could not do its work; the pod ends with it.
 const BROKEN: u8 = 254;
@@ -23,14 +24,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let status = match words.as_slice() {
         [VERIFY] => verify(),
-        [INIT, arguments @ ..] => {
-            // Without it each line ends like one of a serial line, in a pipe and in a file, too.
-            if let Err(error) = terminal::keep_line_ends(std::io::stdout()) {
-                output::message(error);
-            }
-            init(arguments)
-        }
-        [INIT_ON_TERMINAL, arguments @ ..] => init(arguments),
+        [INIT, words @ ..] => init(words),
         [SUPERVISED] => {
             inside::wait_for_end_of_supervisor();
             BROKEN
@@ -85,15 +79,30 @@ fn carry_output(app: &str) -> u8 {
     }
 }
 
-/// Becomes the pod's systemd, with the pod's filters on.
-fn init(arguments: &[&str]) -> u8 {
-    if let Err(error) = Filters::put_on(Path::new("/")) {
+/// Becomes the pod's systemd, behind everything that must be so before that is there.
+fn init(words: &[&str]) -> u8 {
+    let mut parts = words.splitn(2, |word| *word == "--");
+    let (switches, arguments) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let root = Path::new("/");
+    if !switches.contains(&ON_TERMINAL)
+        // Without it each line ends like one of a serial line, in a pipe and in a file, too.
+        && let Err(error) = terminal::keep_line_ends(std::io::stdout())
+    {
+        output::message(error);
+    }
+    if let Err(error) = kernel_view::make(root) {
+        output::message(format!("the pod is not started with the kernel's files open to its apps: {error}"));
+        return BROKEN;
+    }
+    if switches.contains(&WITH_FILTERS)
+        && let Err(error) = Filters::put_on(root)
+    {
         output::message(format!("the pod is not started without a filter of system calls: {error}"));
         return BROKEN;
     }
     if !arguments.contains(&"--log-target=console") {
         // Who reads along would read of each try to watch.
-        inside::leave_out_password_questions(Path::new("/"));
+        inside::leave_out_password_questions(root);
     }
     let program = Program {
         path: SYSTEMD.into(),

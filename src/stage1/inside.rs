@@ -22,10 +22,13 @@ pub const PROGRAM: &str = "/rkt/inside";
 /// The word that asks for [`record`].
 pub const FAILED: &str = "failed";
 
-/// The word that asks for [`super::filters::Filters::put_on`] and then for systemd, with further arguments for that.
+/// The word that asks for what must be done before the pod's systemd is there, and then for that: switches, `--`,
+/// and the arguments of systemd.
 pub const INIT: &str = "init";
-/// The same where the pod's console is the caller's terminal.
-pub const INIT_ON_TERMINAL: &str = "init-on-terminal";
+/// The switch for [`super::filters::Filters::put_on`].
+pub const WITH_FILTERS: &str = "filters";
+/// The switch for a console that is the caller's terminal.
+pub const ON_TERMINAL: &str = "terminal";
 /// What the pod's init then becomes.
 pub const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 /// The word that asks for [`super::verify::excesses`].

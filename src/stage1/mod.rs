@@ -8,6 +8,7 @@ pub mod filters;
 pub mod inside;
 pub mod interactive;
 pub mod journal;
+pub mod kernel_view;
 pub mod leftover;
 pub mod plan;
 pub mod root;

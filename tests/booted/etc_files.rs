@@ -159,8 +159,8 @@ fn links_of_an_image_never_lead_the_files_out() {
     assert_eq!(tree, "");
 }
 
-/// An image without the directory /etc, in whose place something else stands.
-fn image_with(pods: &Pods, change: fn(Tar) -> Tar) -> PathBuf {
+/// An image with a program and nothing else but what is added.
+pub(crate) fn image_with(pods: &Pods, change: impl FnOnce(Tar) -> Tar) -> PathBuf {
     let busybox = find_program("busybox").expect("busybox is installed");
     let mut program = Member::new("rootfs/bin/busybox", b'0');
     program.mode = 0o755;

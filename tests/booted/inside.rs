@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::etc_files::image_with;
 use crate::host::{Host, cgroup_of, processes_below};
 use crate::pod::{Pods, said_by, shell_app, shell_image};
 use crate::support::Run;
@@ -45,13 +46,34 @@ fn a_root_app_can_not_reach_the_host_through_the_kernel() {
             done
         done
         try dd if=/dev/kmsg of=/dev/null bs=1 count=1
-        try dd if=/proc/kcore of=/dev/null bs=1 count=1
-        try grep -q . /proc/kallsyms
+        some() { head -c 1 "$1" | grep -q .; }
+        for file in kcore kallsyms kmsg config.gz; do try some /proc/$file; done
+        for file in acpi bus fs irq mtrr sysrq-trigger; do try touch /proc/$file; done
         try ls /proc/1/root/
-        try grep -q . /sys/firmware/*
+        for dir in firmware module power; do try ls /sys/$dir/*; done
+        try touch /dev/new
+        try mkdir /dev/new
         echo end"#;
     assert_eq!(say(&pods, "", line), ["end"]);
     assert_eq!(std::fs::read_to_string("/proc/sys/kernel/core_pattern").expect("the same"), core_pattern);
+}
+
+#[test]
+fn the_kernel_s_files_are_never_where_a_link_of_the_image_leads() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    for name in ["proc", "sys", "dev"] {
+        for target in ["/etc", "../../../../../run", "/proc/1/root/run"] {
+            let image = image_with(&pods, |tar| tar.symlink(&format!("rootfs/{name}"), target));
+            let refused = pods.run("").arg(image).arg("--name=app").end();
+            let expected = format!(
+                "run: error setting up stage0: image example.com/odd has no directory at /{name}, where a kernel file system \
+                 goes, but something else\n"
+            );
+            refused.expect(254, "", &expected);
+        }
+    }
+    assert!(pods.uuids().is_empty());
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Detached {
     /// When the kernel refuses, as for a target of the other kind.
     pub fn attach(&self, target: &Path) -> Result<(), SysError> {
         move_mount(&self.0, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .map_err(SysError::on("mounting a volume on", target))
+            .map_err(SysError::on("mounting on", target))
     }
 }
 
@@ -87,27 +87,47 @@ impl AsFd for Detached {
     }
 }
 
-#[allow(unsafe_code, reason = "mount_setattr(2) has no safe wrapper")]
+/// Changes whether the mount at `point` can be written to, and nothing of what is mounted below it.
+///
+/// # Errors
+/// When `point` is no mount point, or the kernel refuses.
+pub fn set_access(point: &Path, access: Access) -> Result<(), SysError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let mount = open_tree(CWD, point, flags).map_err(SysError::on("opening", point))?;
+    let mut attributes = unchanged();
+    match access {
+        Access::ReadOnly => attributes.attr_set = libc::MOUNT_ATTR_RDONLY,
+        Access::ReadWrite => attributes.attr_clr = libc::MOUNT_ATTR_RDONLY,
+    }
+    set(mount.as_fd(), 0, &attributes).map_err(SysError::on("changing who may write to", point))
+}
+
 fn set_attributes(tree: BorrowedFd<'_>, view: View) -> Result<(), Errno> {
-    let mut set = 0;
+    let mut attributes = libc::mount_attr { propagation: libc::MS_PRIVATE, ..unchanged() };
     if view.access == Access::ReadOnly {
-        set |= libc::MOUNT_ATTR_RDONLY;
+        attributes.attr_set |= libc::MOUNT_ATTR_RDONLY;
     }
     if view.devices == DeviceNodes::Useless {
-        set |= libc::MOUNT_ATTR_NODEV;
+        attributes.attr_set |= libc::MOUNT_ATTR_NODEV;
     }
-    let attributes =
-        libc::mount_attr { attr_set: set, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
-    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    set(tree, libc::AT_RECURSIVE, &attributes)
+}
+
+fn unchanged() -> libc::mount_attr {
+    libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: 0, userns_fd: 0 }
+}
+
+#[allow(unsafe_code, reason = "mount_setattr(2) has no safe wrapper")]
+fn set(mount: BorrowedFd<'_>, flags: libc::c_int, attributes: &libc::mount_attr) -> Result<(), Errno> {
     // SAFETY: the path is a literal with its NUL, the structure is as long as said, and both outlive the call, which
     // writes to neither.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
+            mount.as_raw_fd(),
             c"".as_ptr(),
-            flags,
-            &raw const attributes,
+            libc::AT_EMPTY_PATH | flags,
+            std::ptr::from_ref(attributes),
             size_of::<libc::mount_attr>(),
         )
     };

@@ -20,6 +20,7 @@ use crate::appc::isolator::filter::Filter;
 use crate::appc::name::AcName;
 use crate::appc::pod_uuid::PodUuid;
 use crate::os::mount::detached::Access;
+use crate::stage1::kernel_view::POINTS;
 use crate::stage1::verify::ASKED;
 use crate::systemd::unit::environment::{EnvironmentError, EnvironmentFile};
 
@@ -239,6 +240,9 @@ pub fn entries(pod: &PodSpec) -> Result<Vec<Entry>, PlanError> {
         }
         entries.push(Entry::file(path, unit.checked_text().map_err(UnitPlanError::from)?, 0o644));
     }
+    if let Some(points) = points(pod) {
+        entries.push(Entry::file(POINTS, points, 0o644));
+    }
     entries.push(Entry::file(ASKED, units::asked(pod).map_err(UnitPlanError::from)?, 0o644));
     for (link, target) in units::LINKS {
         entries.push(Entry::link(dir.join(link), target));
@@ -253,6 +257,14 @@ pub fn entries(pod: &PodSpec) -> Result<Vec<Entry>, PlanError> {
         entries.push(Entry::file(path, file.checked_text().map_err(refused)?, 0o600));
     }
     Ok(entries)
+}
+
+/// The places of volumes below /dev.
+fn points(pod: &PodSpec) -> Option<String> {
+    let mounts = pod.apps.iter().flat_map(|app| &app.mounts);
+    let below = mounts.filter(|mount| Path::new(&mount.target).starts_with("/dev"));
+    let lines: String = below.map(|mount| format!("{} {}\n", mount.volume, mount.target)).collect();
+    (!lines.is_empty()).then_some(lines)
 }
 
 #[cfg(test)]

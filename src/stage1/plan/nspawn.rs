@@ -7,7 +7,7 @@ use super::skeleton::NO_GENERATORS;
 use crate::appc::capability::CapabilitySet;
 use crate::appc::pod_uuid::PodUuid;
 use crate::os::process::Program;
-use crate::stage1::inside::{INIT, INIT_ON_TERMINAL, PROGRAM};
+use crate::stage1::inside::{INIT, ON_TERMINAL, PROGRAM, WITH_FILTERS};
 use crate::systemd::unit_name::{UnitName, UnitNameError};
 
 /// Where systemd-nspawn is, on every distribution with a merged /usr.
@@ -77,12 +77,8 @@ pub enum Console {
 /// would show the pod a cut /sys, in which journald finds no reason to put the time before console lines.
 pub fn program(start: &Start<'_>) -> Program {
     let machine = machine_name(start.uuid);
-    let init = match start.filtering {
-        Filtering::BySupervisor => "--boot",
-        // What --boot means to nspawn, but for where systemd is: how it is told to stop.
-        Filtering::ByInit => "--kill-signal=SIGRTMIN+3",
-    };
-    let mut args: Vec<String> = ["--quiet", "--keep-unit", init, "--settings=no"]
+    // What --boot means to nspawn, but for where systemd is: how it is told to stop.
+    let mut args: Vec<String> = ["--quiet", "--keep-unit", "--kill-signal=SIGRTMIN+3", "--settings=no"]
         .into_iter()
         .chain(match start.console {
             Console::ReadOnly => ["--console=read-only"],
@@ -109,20 +105,7 @@ pub fn program(start: &Start<'_>) -> Program {
     args.push(format!("--setenv=SYSTEMD_GENERATOR_PATH={NO_GENERATORS}"));
     args.push(format!("--setenv=SYSTEMD_ENVIRONMENT_GENERATOR_PATH={NO_GENERATORS}"));
     args.push(format!("--setenv={PRESSURE_WATCH}={NO_PRESSURE_WATCH}"));
-    args.push("--".into());
-    if start.filtering == Filtering::ByInit {
-        let init = match start.console {
-            Console::ReadOnly => INIT,
-            Console::Interactive => INIT_ON_TERMINAL,
-        };
-        args.extend([PROGRAM.to_owned(), init.to_owned()]);
-    }
-    if start.debug {
-        args.push("--log-target=console".into());
-    } else {
-        args.push("--log-target=null".into());
-    }
-    args.push("--show-status=0".into());
+    args.extend(init(start).map(str::to_owned));
     let mut env = environment();
     if let Some(socket) = start.notify_socket {
         env.insert("NOTIFY_SOCKET".into(), socket.into());
@@ -131,6 +114,20 @@ pub fn program(start: &Start<'_>) -> Program {
         env.insert("SYSTEMD_SECCOMP".into(), "0".into());
     }
     Program { path: PathBuf::from(NSPAWN), args, env }
+}
+
+/// The first process of the pod: rkt's own file, which becomes systemd.
+fn init<'a>(start: &Start<'_>) -> impl Iterator<Item = &'a str> {
+    let filters = match start.filtering {
+        Filtering::BySupervisor => None,
+        Filtering::ByInit => Some(WITH_FILTERS),
+    };
+    let terminal = match start.console {
+        Console::ReadOnly => None,
+        Console::Interactive => Some(ON_TERMINAL),
+    };
+    let log = if start.debug { "--log-target=console" } else { "--log-target=null" };
+    ["--", PROGRAM, INIT].into_iter().chain(filters).chain(terminal).chain(["--", log, "--show-status=0"])
 }
 
 /// Returns a supervisor that starts `/bin/true` with what decides on the filters of a pod: the same rights.

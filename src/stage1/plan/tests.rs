@@ -12,6 +12,7 @@ use crate::appc::isolator::filter::{Filter, filtering};
 use crate::appc::isolator::{Isolator, SeccompSet};
 use crate::golden::assert_golden;
 use crate::os::mount::detached::Access;
+use crate::stage1::kernel_view::POINTS;
 
 const UUID: &str = "6e1f0c9a-52d4-4b38-a1e0-93cf4d2688b7";
 
@@ -126,6 +127,23 @@ fn an_app_with_a_volume_at_or_below_sys_has_no_sys_of_the_kernel() {
         let shown = text_of("etc/systemd/system/hello.service") + "\n" + &text_of("rkt/asked");
         assert_golden(&format!("pod/volume{}.txt", target.replace('/', "-")), &shown);
     }
+}
+
+#[test]
+fn the_places_of_volumes_below_dev_are_written_down_for_the_pods_init() {
+    let mounts = vec![
+        mount(0, "/data", Access::ReadWrite),
+        mount(1, "/dev/my disk", Access::ReadOnly),
+        mount(2, "/devices", Access::ReadOnly),
+    ];
+    let with_volumes = pod(vec![AppSpec { mounts, ..app("hello") }]);
+    let points = |pod: &PodSpec| {
+        let entries = entries(pod).unwrap();
+        let found = entries.into_iter().find(|entry| entry.path == Path::new(POINTS));
+        found.map(|entry| entry.kind)
+    };
+    assert_eq!(points(&with_volumes), Some(EntryKind::File("1 /dev/my disk\n".into(), 0o644)));
+    assert_eq!(points(&pod(vec![app("hello")])), None);
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! The units of one app: itself, what carries its output, and the marks of how it ended.
 
 use super::{
-    Sys, UnitPlanError, app_unit_name, bare, dev_log_socket, failed_name, journal_socket, mark_unit, ok_name,
-    output_name, sys,
+    UnitPlanError, app_unit_name, bare, dev_log_socket, failed_name, has_own_sys, journal_socket, mark_unit,
+    ok_name, output_name,
 };
 use crate::appc::capability as appc;
 use crate::appc::isolator::filter::{Filter, Rule};
 use crate::os::mount::detached::Access;
 use crate::stage1::inside::{FAILED, OUTPUT, PROGRAM};
+use crate::stage1::kernel_view::{self, FILE_SYSTEMS};
 use crate::stage1::plan::{AppSpec, KernelPaths, Output, PodSpec, skeleton, volume_point};
 use crate::stage1::status::STATUS_DIR;
 use crate::systemd::unit::exec::{Argument, Exec, Variable};
@@ -147,7 +148,8 @@ pub(super) fn sandbox(pod: &PodSpec, app: &AppSpec) -> Result<Vec<Setting>, Valu
     let bound = |text: &str| path(text).and_then(BindPath::new);
     let mut settings = vec![
         Setting::RootDirectory(path(&root)?),
-        Setting::MountAPIVFS(true),
+        // What it has of the kernel's file systems is bound below.
+        Setting::MountAPIVFS(false),
         Setting::BindReadOnlyPaths(Bind::same(bound("/run/systemd/journal")?)),
     ];
     if let Some(capabilities) = app.capabilities {
@@ -167,17 +169,8 @@ pub(super) fn sandbox(pod: &PodSpec, app: &AppSpec) -> Result<Vec<Setting>, Valu
     if app.no_new_privileges {
         settings.push(Setting::NoNewPrivileges(true));
     }
+    settings.extend(kernel_files(pod.kernel_paths, app)?);
     settings.extend(volumes(app)?);
-    if pod.kernel_paths == KernelPaths::Protected {
-        settings.extend([
-            Setting::InaccessiblePaths(hidden_paths(app)?),
-            Setting::ReadOnlyPaths(read_only_paths(app)?),
-            Setting::ReadWritePaths(writable(app, &["/dev/shm", "/dev/pts", "/dev/mqueue"])?),
-        ]);
-        if sys(app) == Sys::Kernel {
-            settings.push(Setting::ProtectControlGroups(true));
-        }
-    }
     if app.read_only_root {
         settings.extend(read_only_root(app, pod.kernel_paths)?);
     }
@@ -214,23 +207,28 @@ fn is_a_volume(app: &AppSpec, path: &str) -> bool {
     app.mounts.iter().any(|mount| mount.target == path)
 }
 
-/// The volumes of an app, and of the image's own directories those that systemd would hide.
+/// The kernel's file systems: those of the pod, or what rkt shows of them.
+///
+/// Its /sys is left out where a volume is at or below it (spec pods.md 3.7).
+fn kernel_files(kernel_paths: KernelPaths, app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
+    let bound = |text: &str| UnitPath::new(text).and_then(BindPath::new);
+    let wanted = FILE_SYSTEMS.iter().filter(|name| **name != "sys" || !has_own_sys(app));
+    wanted
+        .map(|name| {
+            let target = format!("/{name}");
+            let source = match kernel_paths {
+                KernelPaths::Protected => kernel_view::source(name),
+                KernelPaths::Open => target.clone(),
+            };
+            Ok(Setting::BindPaths(Bind::new(bound(&source)?, bound(&target)?)))
+        })
+        .collect()
+}
+
+/// The volumes of an app.
 fn volumes(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
     let bound = |text: &str| UnitPath::new(text).and_then(BindPath::new);
-    let own = |path: &str| {
-        let bind = Bind::new(bound(&format!("/opt/stage2/{}/rootfs{path}", app.name))?, bound(path)?);
-        let read_only = app.read_only_root;
-        Ok(if read_only { Setting::BindReadOnlyPaths(bind) } else { Setting::BindPaths(bind) })
-    };
     let mut settings = Vec::new();
-    if !is_a_volume(app, "/run") {
-        // MountAPIVFS would hide the image's /run, and on 252 leave /dev/log dangling.
-        settings.push(own("/run")?);
-    }
-    if sys(app) == Sys::Image {
-        // The kernel's /sys is left out where a volume is below it (spec pods.md 3.7).
-        settings.push(own("/sys")?);
-    }
     for mount in &app.mounts {
         let bind = Bind::new(bound(&format!("/{}", volume_point(mount.volume)))?, bound(&mount.target)?);
         settings.push(match mount.access {
@@ -251,57 +249,6 @@ fn read_only_root(app: &AppSpec, kernel_paths: KernelPaths) -> Result<[Setting; 
         Setting::ReadOnlyPaths([UnitPath::new("/")?].into_iter().collect()),
         Setting::ReadWritePaths(writable(app, kernel)?),
     ])
-}
-
-/// What apps may look at (spec pods.md 3.9): without these a root app on 252 writes core_pattern, and is root on the host.
-///
-/// They are what `ProtectKernelTunables=` and, with [`hidden_paths`], `ProtectKernelLogs=` protect (systemd.exec(5)). These
-/// would put five more filters of system calls on the app, which take time and hide whether its own one is there.
-fn read_only_paths(app: &AppSpec) -> Result<RootPaths, ValueError> {
-    const KERNEL: [&str; 13] = [
-        "/proc/acpi",
-        "/proc/apm",
-        "/proc/asound",
-        "/proc/bus",
-        "/proc/fs",
-        "/proc/irq",
-        "/proc/latency_stats",
-        "/proc/mtrr",
-        "/proc/scsi",
-        "/proc/sys",
-        "/proc/sysrq-trigger",
-        "/proc/timer_stats",
-        "/sys",
-    ];
-    // The one file system of an app on which a device node that it makes could be opened.
-    let devices = std::iter::once(Ok((IfMissing::Fail, UnitPath::new("/dev")?)));
-    let of_the_kernel = |path: &&str| sys(app) == Sys::Kernel || !path.starts_with("/sys");
-    devices
-        .chain(
-            KERNEL.into_iter().filter(of_the_kernel).map(|path| Ok((IfMissing::Skip, UnitPath::new(path)?))),
-        )
-        .collect()
-}
-
-/// What no app has a use for (spec pods.md 3.9); what this kernel has not is left out.
-fn hidden_paths(app: &AppSpec) -> Result<RootPaths, ValueError> {
-    const HIDDEN: [&str; 12] = [
-        "/dev/kmsg",
-        "/proc/config.gz",
-        "/proc/kallsyms",
-        "/proc/kcore",
-        "/proc/kmem",
-        "/proc/kmsg",
-        "/proc/mem",
-        "/proc/sched_debug",
-        "/sys/firmware",
-        "/sys/hypervisor",
-        "/sys/module",
-        "/sys/power",
-    ];
-    let of_the_kernel = |path: &&str| sys(app) == Sys::Kernel || !path.starts_with("/sys");
-    let hidden = HIDDEN.into_iter().filter(of_the_kernel).filter(|path| !is_a_volume(app, path));
-    hidden.map(|path| Ok((IfMissing::Skip, UnitPath::new(path)?))).collect()
 }
 
 /// The mark of an app that ended well: systemd makes the FIFO itself, nothing is forked.

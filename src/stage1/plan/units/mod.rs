@@ -76,26 +76,9 @@ pub fn app_unit_name(app: &AcName) -> Result<UnitName, UnitNameError> {
     UnitName::service(&if reserved { format!("app-{name}") } else { name.to_owned() })
 }
 
-/// What an app has at /sys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sys {
-    /// The kernel's file system.
-    Kernel,
-    /// The image's directory, below which a volume is.
-    Image,
-    /// A volume.
-    Volume,
-}
-
-fn sys(app: &AppSpec) -> Sys {
-    let below = |target: &str| Path::new(target).starts_with("/sys");
-    if app.mounts.iter().any(|mount| mount.target == "/sys") {
-        Sys::Volume
-    } else if app.mounts.iter().any(|mount| below(&mount.target)) {
-        Sys::Image
-    } else {
-        Sys::Kernel
-    }
+/// Tells whether a volume is at or below /sys, where the kernel's file system is otherwise.
+fn has_own_sys(app: &AppSpec) -> bool {
+    app.mounts.iter().any(|mount| Path::new(&mount.target).starts_with("/sys"))
 }
 
 /// What [`crate::stage1::verify`] compares the apps with, a line each.
@@ -107,10 +90,10 @@ pub(super) fn asked(pod: &PodSpec) -> Result<String, UnitNameError> {
             capabilities: app.capabilities.map_or(u64::MAX, |set| set.bits()),
             no_new_privileges: app.no_new_privileges,
             filtered: app.filter.is_some(),
-            protected_paths: match (pod.kernel_paths, sys(app)) {
-                (KernelPaths::Open, _) => ProtectedPaths::None,
-                (KernelPaths::Protected, Sys::Kernel) => ProtectedPaths::All,
-                (KernelPaths::Protected, Sys::Image | Sys::Volume) => ProtectedPaths::WithoutSys,
+            protected_paths: match pod.kernel_paths {
+                KernelPaths::Open => ProtectedPaths::None,
+                KernelPaths::Protected if has_own_sys(app) => ProtectedPaths::WithoutSys,
+                KernelPaths::Protected => ProtectedPaths::All,
             },
         };
         text.push_str(&format!("{asked}\n"));

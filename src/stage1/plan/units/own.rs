@@ -34,6 +34,8 @@ fn default_target(apps: &[UnitName]) -> Result<Unit, UnitPlanError> {
         .with(Setting::Requires(apps.iter().cloned().collect()))
         .with(Setting::Wants(
             [
+                // At once, not when an app has reached for its socket: it is ready when the app is.
+                UnitName::service("systemd-journald")?,
                 UnitName::service("rkt-verify")?,
                 UnitName::socket("dbus")?,
                 UnitName::socket("rkt-ready")?,
@@ -135,7 +137,7 @@ fn exit_units(pod: &PodSpec, apps: &[UnitName]) -> Result<[Unit; 3], UnitPlanErr
     Ok([target, service, stopping])
 }
 
-/// journald, started by its sockets beside the apps; the stock unit's sandbox would cost more than all of this.
+/// journald, started beside the apps; the stock unit's sandbox would cost more than all of this.
 fn journal_units() -> Result<[Unit; 3], UnitPlanError> {
     let service = UnitName::service("systemd-journald")?;
     let sockets = [journal_socket()?, dev_log_socket()?];

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::output;
+use crate::os::cgroup;
 use crate::os::process::{Program, become_init};
 use crate::os::terminal;
 use crate::stage1::filters::Filters;
@@ -84,6 +85,8 @@ fn init(words: &[&str]) -> u8 {
     let mut parts = words.splitn(2, |word| *word == "--");
     let (switches, arguments) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let root = Path::new("/");
+    // systemd-nspawn has just moved this process, and systemd is about to.
+    cgroup::forestall_wait();
     if !switches.contains(&ON_TERMINAL)
         // Without it each line ends like one of a serial line, in a pipe and in a file, too.
         && let Err(error) = terminal::keep_line_ends(std::io::stdout())

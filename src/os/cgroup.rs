@@ -10,6 +10,7 @@ use rustix::event::PollFlags;
 use super::{SysError, wait};
 
 const ROOT: &str = "/sys/fs/cgroup";
+const PROCESSES: &str = "cgroup.procs";
 
 /// Tells whether the machine's control groups are of version 2 alone.
 ///
@@ -59,13 +60,22 @@ pub fn wait_empty(group: &str, deadline: Instant) -> bool {
     }
 }
 
+/// Moves this process to where it is, so that the next move of any process, which comes soon, has not to wait.
+///
+/// The kernel lets who moves a process from group to group wait for all its processors, 10 to 20 ms, unless somebody else has just
+/// done so. Where the group can't be written to, that time is all that is lost.
+pub fn forestall_wait() {
+    if let Ok(own) = own() {
+        let _kept = std::fs::write(path(&own).join(PROCESSES), "0");
+    }
+}
+
 /// Moves this process into the group `name` below its own, so that its own can be divided, and returns the file to write to
 /// for who belongs into the one that was left.
 ///
 /// # Errors
 /// When the groups can't be written to.
 pub fn step_aside(name: &str) -> Result<File, SysError> {
-    const PROCESSES: &str = "cgroup.procs";
     let own = path(&own()?);
     let aside = own.join(name);
     std::fs::create_dir(&aside).map_err(SysError::on("creating", &aside))?;

@@ -360,6 +360,8 @@ fn launch<P: Startable>(
     if interrupt::has_arrived() {
         return Err(RunError::Interrupted);
     }
+    // systemd has moved this process while the pod was prepared, and systemd-nspawn is about to.
+    cgroup::forestall_wait();
     log::debug!("executing {} {}", program.path.display(), program.args.join(" "));
     let held = match request.interactive {
         Some(Interactive::Terminal { .. }) => Some(interactive::held_by_supervisor(&stage1_root)?),

@@ -17,6 +17,7 @@ use crate::appc::label::Annotation;
 use crate::appc::name::AcName;
 use crate::appc::platform::PlatformError;
 use crate::appc::pod_manifest::{Mount, RuntimeApp, RuntimeImage};
+use crate::image::oci::convert::STOP_SIGNAL;
 use crate::os::{Hint, SysError, root::Root};
 use crate::stage1::plan::{AppSpec, Output};
 
@@ -317,6 +318,7 @@ pub fn spec(
             Some(_) => Output::Fifo,
             None => Output::Journal,
         },
+        stop_signal: image.annotation(STOP_SIGNAL).and_then(|name| name.parse().ok()),
         notifies: image.annotation(NOTIFIES) == Some("true"),
         mounts: Vec::new(),
         name: runtime.name.clone(),

@@ -14,7 +14,7 @@ use super::plan::OUTPUT_DIR;
 use super::status::record_failure;
 use crate::appc::name::AcName;
 use crate::os::pump::{self, Flow, Kind, Next};
-use crate::os::signals::Signals;
+use crate::os::signals::{self, Signals};
 use crate::os::{SysError, fifo, root::Root};
 
 /// Where rkt's own file is, in the pod.
@@ -127,52 +127,11 @@ pub fn record(root: &Path, failure: &Failure, end: &MonitorEnvironment) -> Resul
 /// The status of an app: its own, or the bare number of the signal that ended it (spec pods.md 3.10).
 fn exit_code(end: &MonitorEnvironment) -> u8 {
     let code = match end.exit_code.as_str() {
-        "killed" | "dumped" => signal_number(&end.exit_status),
+        "killed" | "dumped" => signals::number(&end.exit_status),
         _ => end.exit_status.parse().ok(),
     };
     // A unit that failed without such a status (a time-out, a protocol error) has still failed.
     code.filter(|code| *code != 0).unwrap_or(1)
-}
-
-/// Numbers of the signals by their names without SIG on this architecture (signal(7)).
-fn signal_number(name: &str) -> Option<u8> {
-    const NAMED: [(&str, libc::c_int); 31] = [
-        ("HUP", libc::SIGHUP),
-        ("INT", libc::SIGINT),
-        ("QUIT", libc::SIGQUIT),
-        ("ILL", libc::SIGILL),
-        ("TRAP", libc::SIGTRAP),
-        ("ABRT", libc::SIGABRT),
-        ("BUS", libc::SIGBUS),
-        ("FPE", libc::SIGFPE),
-        ("KILL", libc::SIGKILL),
-        ("USR1", libc::SIGUSR1),
-        ("SEGV", libc::SIGSEGV),
-        ("USR2", libc::SIGUSR2),
-        ("PIPE", libc::SIGPIPE),
-        ("ALRM", libc::SIGALRM),
-        ("TERM", libc::SIGTERM),
-        ("STKFLT", libc::SIGSTKFLT),
-        ("CHLD", libc::SIGCHLD),
-        ("CONT", libc::SIGCONT),
-        ("STOP", libc::SIGSTOP),
-        ("TSTP", libc::SIGTSTP),
-        ("TTIN", libc::SIGTTIN),
-        ("TTOU", libc::SIGTTOU),
-        ("URG", libc::SIGURG),
-        ("XCPU", libc::SIGXCPU),
-        ("XFSZ", libc::SIGXFSZ),
-        ("VTALRM", libc::SIGVTALRM),
-        ("PROF", libc::SIGPROF),
-        ("WINCH", libc::SIGWINCH),
-        ("IO", libc::SIGIO),
-        ("PWR", libc::SIGPWR),
-        ("SYS", libc::SIGSYS),
-    ];
-    if let Some(offset) = name.strip_prefix("RTMIN+").and_then(|text| text.parse::<u8>().ok()) {
-        return u8::try_from(libc::SIGRTMIN()).ok()?.checked_add(offset);
-    }
-    NAMED.iter().find(|(known, _)| *known == name).and_then(|(_, number)| u8::try_from(*number).ok())
 }
 
 /// Says why an app could not start in the directory `path` of its root. `None`: it could, the status is its own.

@@ -9,6 +9,7 @@ use crate::pod::{Pods, said_by};
 use crate::support::oci::{Image, Packing};
 use crate::support::run::Ended;
 use crate::support::tar::Tar;
+use crate::support::wait;
 
 /// Runs an image of a shell whose configuration has these members in the place of its own.
 fn run(pods: &Pods, process: &Value, args: &[&str]) -> Ended {
@@ -90,6 +91,41 @@ fn the_environment_is_that_of_the_image() {
     let expected = ["A=2.", "BLANK= x .", "EMPTY=.", "EQUAL=a=b.", "QUOTE=\"$A\"."];
     assert_eq!(said_by(&ended.stdout, "layout"), expected);
     assert!(ended.stderr.contains("the variable \"\" of the image is left out"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_signal_of_the_image_asks_the_app_to_end() {
+    let _host = Host::take();
+    let pods = Pods::new();
+    let layout = |process: &[(&str, Value)]| {
+        let image = Image::new(&[]).busybox();
+        let image = process.iter().fold(image, |image, (name, value)| image.process(name, value.clone()));
+        let dir = pods.path().join("layout");
+        image.layout(None).write_dir(&dir);
+    };
+    let loops = "while :; do sleep 0.1; done";
+    for (signal, script, line, status) in [
+        ("SIGUSR1", format!("trap 'echo asked; exit 0' USR1; echo on; {loops}"), "asked", 0),
+        ("quit", format!("trap 'echo asked; exit 5' QUIT; echo on; {loops}"), "asked", 5),
+        ("12", format!("trap 'echo asked; exit 0' USR2; echo on; {loops}"), "asked", 0),
+        // One that it knows nothing of ends it, and that is no failure.
+        ("SIGUSR1", format!("echo on; {loops}"), "on", 0),
+    ] {
+        layout(&[("StopSignal", json!(signal)), ("Cmd", json!(["/bin/sh", "-c", script]))]);
+        let file = pods.path().join("uuid");
+        let run = pods.rkt("run --net=none --uuid-file-save=uuid oci:layout");
+        let mut pod = pods.started(run.start(), &file);
+        wait::until("the app listens", || {
+            let log = pod.rkt("logs -o cat").stdout();
+            if log.contains("on\n") { Ok(()) } else { Err(log) }
+        });
+        pod.rkt("stop").end().expect_code(0);
+        let ended = pod.end();
+        ended.expect_code(status);
+        assert_eq!(said_by(&ended.stdout, "layout").last().map(String::as_str), Some(line), "{signal}");
+        std::fs::remove_dir_all(pods.path().join("layout")).unwrap();
+        std::fs::remove_file(&file).unwrap();
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::appc::image_manifest::ImageManifest;
 use crate::appc::label::{Annotation, Label};
 use crate::appc::name::{AcIdentifier, AcName};
 use crate::image::digest::Digest;
+use crate::os::signals;
 
 /// Where an image comes from, as far as its manifest says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +72,8 @@ pub fn convert(config: &Config, config_digest: &Digest, origin: &Origin) -> Resu
     }
     manifest.labels.extend([label("os", os), label("arch", arch)]);
     manifest.app = config.process.as_ref().map(|process| app(process, &mut notices));
-    manifest.annotations = annotations(config, config_digest, origin);
+    let stop_signal = config.process.as_ref().and_then(|process| stop_signal(process, &mut notices));
+    manifest.annotations = annotations(config, config_digest, origin, stop_signal.unwrap_or_default());
     manifest.validate().map_err(ConvertError::Invalid)?;
     Ok(Converted { manifest, notices })
 }
@@ -134,6 +136,18 @@ fn app(process: &Process, notices: &mut Vec<String>) -> App {
     app
 }
 
+/// The annotation that says which signal asks the app to end, by its full name; one of ours.
+pub const STOP_SIGNAL: &str = "appc.io/docker/stopsignal";
+
+fn stop_signal(process: &Process, notices: &mut Vec<String>) -> Option<String> {
+    let text = process.stop_signal.as_str();
+    let name = signals::full_name(text);
+    if name.is_none() && !text.is_empty() {
+        notices.push(format!("the stop signal {text:?} of the image is left out: it is no signal"));
+    }
+    name
+}
+
 fn environment(variables: &[String], notices: &mut Vec<String>) -> Vec<EnvironmentVariable> {
     let mut environment: Vec<EnvironmentVariable> = Vec::new();
     for (name, value) in variables.iter().filter_map(|variable| variable.split_once('=')) {
@@ -194,7 +208,12 @@ fn port(text: &str) -> Option<Port> {
     })
 }
 
-fn annotations(config: &Config, config_digest: &Digest, origin: &Origin) -> Vec<Annotation> {
+fn annotations(
+    config: &Config,
+    config_digest: &Digest,
+    origin: &Origin,
+    stop_signal: String,
+) -> Vec<Annotation> {
     let process = config.process.clone().unwrap_or_default();
     let list = |words: &[String]| {
         if words.is_empty() { String::new() } else { serde_json::Value::from(words).to_string() }
@@ -210,6 +229,7 @@ fn annotations(config: &Config, config_digest: &Digest, origin: &Origin) -> Vec<
         ("appc.io/docker/manifesthash", origin.manifest_digest.clone().unwrap_or_default()),
         ("appc.io/docker/entrypoint", list(&process.entrypoint)),
         ("appc.io/docker/cmd", list(&process.command)),
+        (STOP_SIGNAL, stop_signal),
     ];
     pairs
         .into_iter()
@@ -269,6 +289,21 @@ mod tests {
         {
             let app = app(&Process { user: text.into(), ..Process::default() }, &mut Vec::new());
             assert_eq!((app.user.as_str(), app.group.as_str()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_stop_signal_has_its_full_name() {
+        for (text, name, told) in [
+            ("", None, 0),
+            ("quit", Some("SIGQUIT"), 0),
+            ("10", Some("SIGUSR1"), 0),
+            ("QUIT\nUser=0", None, 1),
+        ] {
+            let config = config(json!({"StopSignal": text}));
+            let converted = convert(&config, &Digest::sha256(b""), &origin()).unwrap();
+            assert_eq!(converted.manifest.annotation(STOP_SIGNAL), name, "{text:?}");
+            assert_eq!(converted.notices.len(), told, "{:?}", converted.notices);
         }
     }
 

@@ -293,6 +293,8 @@ pub struct Process {
     pub volumes: Vec<String>,
     /// `PORT[/PROTOCOL]`.
     pub exposed_ports: Vec<String>,
+    /// What asks it to end: the name or the number of a signal.
+    pub stop_signal: String,
 }
 
 impl Config {
@@ -341,6 +343,7 @@ impl Process {
             working_directory: text("WorkingDir")?,
             volumes: keys("Volumes")?,
             exposed_ports,
+            stop_signal: text("StopSignal")?,
         })
     }
 }

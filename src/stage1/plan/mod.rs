@@ -23,6 +23,7 @@ use crate::os::mount::detached::Access;
 use crate::stage1::kernel_view::POINTS;
 use crate::stage1::verify::ASKED;
 use crate::systemd::unit::environment::{EnvironmentError, EnvironmentFile};
+use crate::systemd::unit::value::Signal;
 
 /// A pod as it will be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +146,8 @@ pub struct AppSpec {
     pub read_only_root: bool,
     /// What it writes to.
     pub output: Output,
+    /// What asks it to end, if that is not SIGTERM.
+    pub stop_signal: Option<Signal>,
     /// Whether the app reports its readiness itself (sd_notify(3)).
     pub notifies: bool,
     /// The volumes that it sees, no path twice.

@@ -13,6 +13,7 @@ use crate::appc::isolator::{Isolator, SeccompSet};
 use crate::golden::assert_golden;
 use crate::os::mount::detached::Access;
 use crate::stage1::kernel_view::POINTS;
+use crate::systemd::unit::value::Signal;
 
 const UUID: &str = "6e1f0c9a-52d4-4b38-a1e0-93cf4d2688b7";
 
@@ -36,6 +37,7 @@ fn app(name: &str) -> AppSpec {
         oom_score_adjust: None,
         read_only_root: false,
         output: Output::Journal,
+        stop_signal: None,
         notifies: false,
         mounts: vec![],
     }
@@ -96,6 +98,7 @@ fn a_pod_of_two_apps_with_every_setting() {
         oom_score_adjust: Some(-5),
         read_only_root: true,
         output: Output::Fifo,
+        stop_signal: Some(Signal::Winch),
         notifies: true,
         mounts: vec![
             mount(0, "/data", Access::ReadWrite),

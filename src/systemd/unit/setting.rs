@@ -13,9 +13,9 @@ use super::name::{
 use super::path::{Bind, DeviceRule, ListenPath, LiteralPath, MissingPath, Paths, RootPaths, UnitPath};
 use super::stream::{ListenAddress, StandardInput, StandardOutput};
 use super::value::{
-    Action, Architectures, Bytes, CleanSignal, CollectMode, CpuQuota, CpuWeight, DescriptorCount,
-    DevicePolicy, ExitStatus, Id, Ids, KillMode, Mode, MountPropagation, NotifyAccess, OomPolicy,
-    OomScoreAdjust, Restart, ServiceType, TaskCount, TimeSpan, Value,
+    Action, Architectures, Bytes, CollectMode, CpuQuota, CpuWeight, DescriptorCount, DevicePolicy,
+    ExitStatus, Id, Ids, KillMode, Mode, MountPropagation, NotifyAccess, OomPolicy, OomScoreAdjust, Restart,
+    ServiceType, Signal, TaskCount, TimeSpan, Value,
 };
 use crate::systemd::unit_name::{UnitKind, UnitName};
 
@@ -110,12 +110,13 @@ settings! {
         many ExecStop(Exec),
         many ExecStopPost(Exec),
         one RemainAfterExit(bool),
-        many SuccessExitStatus(CleanSignal),
+        many SuccessExitStatus(Signal),
         one Restart(Restart),
         one RestartSec(TimeSpan),
         one TimeoutStartSec(TimeSpan),
         one TimeoutStopSec(TimeSpan),
         one KillMode(KillMode),
+        one KillSignal(Signal),
         one SendSIGHUP(bool),
         many Sockets(SocketUnits),
         one FileDescriptorStoreMax(DescriptorCount),

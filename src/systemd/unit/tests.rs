@@ -12,9 +12,9 @@ use super::path::{
 };
 use super::stream::{ListenAddress, StandardInput, StandardOutput};
 use super::value::{
-    Action, Architectures, Bytes, Capability, CleanSignal, CollectMode, CpuQuota, CpuWeight, DescriptorCount,
+    Action, Architectures, Bytes, Capability, CollectMode, CpuQuota, CpuWeight, DescriptorCount,
     DeviceAccess, DevicePolicy, ExitStatus, Id, KillMode, Mode, MountPropagation, NotifyAccess, OomPolicy,
-    OomScoreAdjust, Restart, ServiceType, TaskCount, TimeSpan,
+    OomScoreAdjust, Restart, ServiceType, Signal, TaskCount, TimeSpan,
 };
 use super::*;
 use crate::golden::assert_golden;
@@ -166,7 +166,8 @@ fn every_service_setting() -> Unit {
         Setting::ExecStop(exec()),
         Setting::ExecStopPost(exec()),
         Setting::RemainAfterExit(true),
-        Setting::SuccessExitStatus(CleanSignal::Term),
+        Setting::SuccessExitStatus(Signal::Term),
+        Setting::KillSignal(Signal::Rtmin3),
         Setting::Restart(Restart::OnFailure),
         Setting::RestartSec(TimeSpan::new(Duration::from_millis(1500))),
         Setting::TimeoutStartSec(TimeSpan::INFINITY),

@@ -105,8 +105,15 @@ keywords! {
         Poweroff = "poweroff", PoweroffForce = "poweroff-force", PoweroffImmediate = "poweroff-immediate",
         Exit = "exit", ExitForce = "exit-force",
     }
-    /// A signal by which a process may end without having failed (`SuccessExitStatus=`, systemd.service(5)).
-    CleanSignal "signal" { Term = "SIGTERM", }
+    /// A signal that asks a process to end (`KillSignal=`, systemd.kill(5)), or by which one may end without having failed
+    /// (`SuccessExitStatus=`, systemd.service(5)).
+    Signal "signal" {
+        Hup = "SIGHUP", Int = "SIGINT", Quit = "SIGQUIT", Ill = "SIGILL", Trap = "SIGTRAP", Abrt = "SIGABRT",
+        Bus = "SIGBUS", Fpe = "SIGFPE", Kill = "SIGKILL", Usr1 = "SIGUSR1", Segv = "SIGSEGV", Usr2 = "SIGUSR2",
+        Pipe = "SIGPIPE", Alrm = "SIGALRM", Term = "SIGTERM", Stkflt = "SIGSTKFLT", Xcpu = "SIGXCPU", Xfsz = "SIGXFSZ",
+        Vtalrm = "SIGVTALRM", Prof = "SIGPROF", Winch = "SIGWINCH", Io = "SIGIO", Pwr = "SIGPWR", Sys = "SIGSYS",
+        Rtmin3 = "SIGRTMIN+3",
+    }
     /// What becomes of a unit when the kernel has killed a process of it for its memory (systemd.service(5), `OOMPolicy=`).
     OomPolicy "OOM policy" { Continue = "continue", Stop = "stop", Kill = "kill", }
     /// Which devices a unit may open beside those that it names (systemd.resource-control(5), `DevicePolicy=`).

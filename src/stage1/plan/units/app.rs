@@ -19,7 +19,7 @@ use crate::systemd::unit::path::{
 use crate::systemd::unit::stream::StandardOutput;
 use crate::systemd::unit::value::{
     Action, Bytes, Capability, CpuQuota, CpuWeight, Id, NotifyAccess, OomPolicy, OomScoreAdjust, ServiceType,
-    TimeSpan,
+    Signal, TimeSpan,
 };
 use crate::systemd::unit::{Setting, Unit, ValueError};
 use crate::systemd::unit_name::UnitName;
@@ -76,6 +76,13 @@ fn process(app: &AppSpec) -> Result<Vec<Setting>, ValueError> {
         Setting::StandardError(output),
         Setting::TimeoutStopSec(STOP_TIMEOUT),
     ];
+    if let Some(signal) = app.stop_signal {
+        settings.push(Setting::KillSignal(signal));
+        // Who was asked to end by it and did has not failed; of SIGKILL nobody knows who has sent it.
+        if signal != Signal::Kill {
+            settings.push(Setting::SuccessExitStatus(signal));
+        }
+    }
     if app.notifies {
         settings.push(Setting::NotifyAccess(NotifyAccess::Main));
         settings.push(Setting::TimeoutStartSec(TimeSpan::INFINITY));

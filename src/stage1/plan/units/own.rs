@@ -10,8 +10,8 @@ use crate::systemd::unit::name::VariableNames;
 use crate::systemd::unit::path::{ListenPath, MissingPath, StreamPath, UnitPath};
 use crate::systemd::unit::stream::{ListenAddress, StandardInput, StandardOutput};
 use crate::systemd::unit::value::{
-    Action, Bytes, CleanSignal, DescriptorCount, KillMode, Mode, NotifyAccess, OomScoreAdjust, Restart,
-    ServiceType, TimeSpan,
+    Action, Bytes, DescriptorCount, KillMode, Mode, NotifyAccess, OomScoreAdjust, Restart, ServiceType,
+    Signal, TimeSpan,
 };
 use crate::systemd::unit::{Setting, Unit};
 use crate::systemd::unit_name::{UnitKind, UnitName};
@@ -87,7 +87,7 @@ fn verify_unit(apps: &[UnitName]) -> Result<Unit, UnitPlanError> {
         .with(Setting::FailureAction(Action::Exit))
         .with(Setting::Type(ServiceType::Oneshot))
         .with(Setting::ExecStart(Exec::new(PROGRAM, [Argument::new(VERIFY)?])?))
-        .with(Setting::SuccessExitStatus(CleanSignal::Term))
+        .with(Setting::SuccessExitStatus(Signal::Term))
         .with(Setting::SyslogIdentifier("rkt".parse()?))
         .with(Setting::StandardOutput(StandardOutput::JournalAndConsole))
         .with(Setting::StandardError(StandardOutput::JournalAndConsole)))

@@ -5,7 +5,8 @@
 
 use super::lifecycle::{MoveError, Pod, PodsDir, Preparing};
 use super::observe::{self, ObserveError, State};
-use super::run::{self, Host, PodLimits, RunError, tell_of_missing_controllers};
+use super::roots;
+use super::run::{Host, PodLimits, RunError, tell_of_missing_controllers};
 use crate::appc::name::AcName;
 use crate::appc::pod_uuid::PodUuid;
 use crate::os::{Hint, SysError, interrupt};
@@ -102,8 +103,9 @@ pub fn start(
     let unit = service_name(pod.uuid())?;
     let paths = pod.paths();
     // A source that is missing is told here, and not in the service's log.
-    let volumes = run::open_volumes(&paths, &observe::manifest(pod.uuid(), &paths)?)?;
-    let devices = run::devices(run::prepared_kernel_paths(&paths), &volumes);
+    let volumes =
+        roots::open_volumes(&paths, &observe::manifest(pod.uuid(), &paths)?).map_err(RunError::from)?;
+    let devices = roots::devices(roots::prepared_kernel_paths(&paths), &volumes);
     drop(volumes);
     let program = std::env::current_exe().map_err(SysError::on("looking at", OWN))?;
     let uuid = pod.into_prepared()?;

@@ -19,6 +19,7 @@ pub mod network;
 pub mod observe;
 pub mod port;
 pub mod prepare;
+pub mod roots;
 pub mod run;
 pub mod stop;
 pub mod user;

@@ -3,34 +3,31 @@
 //! Everything that can fail comes before the move to `run`, and is undone; after the move only execve(2) is left. The
 //! mounts are in a mount namespace of this process and end with it.
 
-use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::app::{FROM_DOCKER, working_directory};
-use super::etc::{self, AppRootWriter, EtcError, EtcRequest, PluginDns};
+use super::etc::{self, EtcError, EtcRequest, PluginDns};
 use super::layout::PodPaths;
 use super::lifecycle::{MoveError, Pod, Running, Startable};
 use super::network::{NetworkError, Setup};
 use super::observe::{self, ObserveError};
-use super::volume::source::{self, Source, SourceError};
-use super::volume::{self, VolumeError};
+use super::roots::{self, RootsError};
+use super::volume::source::{self, Source};
 use crate::appc::capability::CapabilitySet;
 use crate::appc::isolator::capability_set;
-use crate::appc::pod_manifest::{PodManifest, RuntimeApp};
+use crate::appc::pod_manifest::PodManifest;
 use crate::appc::pod_uuid::PodUuid;
-use crate::image::store::{Store, StoreError, TreeId};
+use crate::image::store::Store;
 use crate::net::attach::NetworkDns;
 use crate::net::result::Dns;
-use crate::os::mount::detached::DeviceNodes;
 use crate::os::process::{Child, ChildEnd, ProcessId, Program, become_program};
-use crate::os::{Hint, SysError, atomic, cgroup, file, inotify, interrupt, mount};
+use crate::os::{Hint, SysError, atomic, cgroup, file, inotify, interrupt};
 use crate::stage1::inside::PROGRAM;
 use crate::stage1::interactive::{self, InteractiveError, Pipes};
 use crate::stage1::plan::nspawn::{self, Console, Filtering, NSPAWN, Registration, Start};
 use crate::stage1::plan::{HostName, Interactive, KernelPaths};
 use crate::stage1::{filters, journal};
-use crate::systemd::bus::{BusError, Devices, Machined, ScopeOnItsWay, ScopeRequest, SystemBus};
+use crate::systemd::bus::{BusError, Machined, ScopeOnItsWay, ScopeRequest, SystemBus};
 use crate::systemd::unit_name::UnitNameError;
 
 /// What a pod's systemd and journald watch files with.
@@ -106,12 +103,9 @@ pub enum RunError {
     /// The pod's files are damaged.
     #[error(transparent)]
     Observe(#[from] ObserveError),
-    /// The manifest's volumes make no sense.
+    /// The apps have no roots.
     #[error(transparent)]
-    Volume(#[from] VolumeError),
-    /// A volume can't be mounted.
-    #[error(transparent)]
-    Source(#[from] SourceError),
+    Roots(#[from] RootsError),
     /// A file below an app's /etc can't be made.
     #[error(transparent)]
     Etc(#[from] EtcError),
@@ -132,9 +126,6 @@ pub enum RunError {
     /// The user does not want it any more.
     #[error("interrupted")]
     Interrupted,
-    /// An app's tree is not what it was.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// The kernel refused a step.
     #[error(transparent)]
     Sys(#[from] SysError),
@@ -157,12 +148,10 @@ impl Hint for RunError {
             Self::Network(error) => error.hint(),
             Self::Move(error) => error.hint(),
             Self::Observe(error) => error.hint(),
-            Self::Volume(error) => error.hint(),
-            Self::Source(error) => error.hint(),
+            Self::Roots(error) => error.hint(),
             Self::Etc(error) => error.hint(),
             Self::Interactive(error) => error.hint(),
             Self::Name(_) | Self::Interrupted | Self::SeveralApps => None,
-            Self::Store(error) => error.hint(),
             Self::Sys(error) => error.hint(),
         }
     }
@@ -215,7 +204,7 @@ impl Host {
                     unit: nspawn::scope_name(uuid)?,
                     description: format!("rkt pod {uuid}"),
                     pid: std::process::id(),
-                    devices: devices(kernel_paths, &[]),
+                    devices: roots::devices(kernel_paths, &[]),
                     memory_max: limits.memory_max,
                     cpu_quota_per_second_usec: limits.cpu_millicores.map(|millicores| millicores * 1000),
                 };
@@ -263,47 +252,70 @@ pub fn start<P: Startable>(
     request: &StartRequest,
     notice: impl Fn(&str),
 ) -> Result<u8, RunError> {
-    let registration = ready(room, &mut starting, request, &notice)?;
-    launch(starting, request, registration, &notice)
+    let ready = ready(room, &mut starting, request, &notice)?;
+    launch(starting, request, &ready, &notice)
 }
 
-/// Everything up to the move: the mounts, the scope, the files that say who the supervisor is.
+/// What is found out, or put into the pod, before its start can't fail any more.
+struct Ready {
+    registration: Registration,
+    /// Where rkt's own file is; `None` for a copy in the pod.
+    rkt: Option<PathBuf>,
+    hostname: String,
+    capabilities: Option<CapabilitySet>,
+    filtering: Filtering,
+}
+
+/// Everything up to the move: the mounts, the scope, the files that say who the supervisor is. What needs the network comes
+/// last, since plugins take longer than the rest.
 fn ready<P: Startable>(
     room: Room,
     starting: &mut Starting<'_, P>,
     request: &StartRequest,
     notice: impl Fn(&str),
-) -> Result<Registration, RunError> {
+) -> Result<Ready, RunError> {
     let Starting { network, pod, store } = starting;
     let paths = pod.paths();
+    let stage1_root = paths.stage1_root();
     // The first thing, so that a disk that can't be written to is named by a file and not by the kernel's "Invalid
     // argument" for an overlay.
     let supervisor = ProcessId::own()?;
     atomic::replace(&paths.supervisor(), format!("{supervisor}\n").as_bytes(), 0o644)?;
     let manifest = observe::manifest(pod.uuid(), &paths)?;
-    let mounts = mounts(&paths, &manifest, store)?;
-    connect(&paths.stage1_root(), &manifest, request.interactive.as_ref())?;
-    let volumes = open_volumes(&paths, &manifest)?;
+    let mounts = roots::mounts(&paths, &manifest, store)?;
+    connect(&stage1_root, &manifest, request.interactive.as_ref())?;
+    let volumes = roots::open_volumes(&paths, &manifest)?;
     if let Some(hostname) = &request.hostname {
-        atomic::write(&paths.stage1_root().join("etc/hostname"), format!("{hostname}\n").as_bytes(), 0o644)?;
+        atomic::write(&stage1_root.join("etc/hostname"), format!("{hostname}\n").as_bytes(), 0o644)?;
+    }
+    let hostname = hostname(&stage1_root)?;
+    let rkt = helper(&stage1_root)?;
+    let capabilities = further_capabilities(&manifest, &paths);
+    let filters = filters::find(&request.data_dir, capabilities, &stage1_root);
+    if let Some(filters) = &filters {
+        filters.hand_over(&stage1_root)?;
     }
     network.advance(&manifest, &notice)?;
-    isolate(&mounts, &volumes, &paths)?;
+    roots::isolate(&mounts, &volumes, &paths)?;
     let machined = room.enter(&volumes, &notice)?;
+    // systemd has just moved this process. The wait for the network is long enough to have to wait for the next move again.
+    cgroup::forestall_wait();
+    let roots = roots::writers(&paths, &manifest, store, &hostname)?;
+    roots::check_mounts(&manifest, &volumes, &roots)?;
+    roots::make_working_directories(&paths, &manifest, &roots)?;
+    atomic::replace(&paths.cgroup(), format!("{}\n", cgroup::own()?).as_bytes(), 0o644)?;
     network.enter(&notice)?;
-    let roots = etc_roots(&paths, &manifest, store)?;
-    check_mounts(&manifest, &volumes, &roots)?;
-    make_working_directories(&paths, &manifest, &roots)?;
     let dns = network.dns().map(plugin_dns);
     etc::apply(&roots, &request.etc, dns.as_ref())?.iter().for_each(|text| notice(text));
-    atomic::replace(&paths.cgroup(), format!("{}\n", cgroup::own()?).as_bytes(), 0o644)?;
-    Ok(match machined {
+    let registration = match machined {
         Machined::Present => Registration::Registered,
         Machined::Absent(reason) => {
             notice(&format!("machined is not available ({reason}): machinectl will not show this pod"));
             Registration::Unregistered
         }
-    })
+    };
+    let filtering = filters.map_or(Filtering::BySupervisor, |_| Filtering::ByInit);
+    Ok(Ready { registration, rkt, hostname, capabilities, filtering })
 }
 
 /// systemd ignores a limit whose controller is not there, and says nothing.
@@ -322,21 +334,14 @@ pub(super) fn tell_of_missing_controllers(limits: PodLimits, notice: impl Fn(&st
 fn launch<P: Startable>(
     starting: Starting<'_, P>,
     request: &StartRequest,
-    registration: Registration,
+    ready: &Ready,
     notice: impl Fn(&str),
 ) -> Result<u8, RunError> {
-    let rkt = helper(&starting.pod.paths().stage1_root())?;
-    let capabilities = further_capabilities(starting.pod.uuid(), &starting.pod.paths())?;
-    let filters = filters::find(&request.data_dir, capabilities, &starting.pod.paths().stage1_root());
-    if let Some(filters) = &filters {
-        filters.hand_over(&starting.pod.paths().stage1_root())?;
-    }
     let running = starting.pod.into_running()?;
     // Dropped before the pod is taken back.
     let network = starting.network;
     let paths = running.paths();
     let stage1_root = paths.stage1_root();
-    let hostname = hostname(&stage1_root)?;
     // Held, since it is removed if the rest fails. A service may see /var/log read-only; that is no reason not to run.
     let link = journal::Link::make(running.uuid(), &stage1_root);
     if let Err(error) = &link {
@@ -345,13 +350,13 @@ fn launch<P: Startable>(
     let program = nspawn::program(&Start {
         uuid: running.uuid(),
         stage1_root: &stage1_root,
-        rkt: rkt.as_deref(),
-        hostname: &hostname,
-        registration,
+        rkt: ready.rkt.as_deref(),
+        hostname: &ready.hostname,
+        registration: ready.registration,
         notify_socket: request.notify_socket.as_deref(),
-        capabilities,
+        capabilities: ready.capabilities,
         debug: request.debug,
-        filtering: filters.map_or(Filtering::BySupervisor, |_| Filtering::ByInit),
+        filtering: ready.filtering,
         console: match request.interactive {
             Some(Interactive::Terminal { .. }) => Console::Interactive,
             Some(Interactive::Pipes) | None => Console::ReadOnly,
@@ -436,15 +441,14 @@ fn helper(stage1_root: &Path) -> Result<Option<PathBuf>, SysError> {
 }
 
 /// What the apps may do beyond what systemd-nspawn gives to every pod; `None` for everything.
-fn further_capabilities(uuid: &PodUuid, paths: &PodPaths) -> Result<Option<CapabilitySet>, RunError> {
+fn further_capabilities(manifest: &PodManifest, paths: &PodPaths) -> Option<CapabilitySet> {
     if paths.unbounded().exists() {
-        return Ok(None);
+        return None;
     }
-    let manifest = observe::manifest(uuid, paths)?;
     // One that can't be read was refused when the pod was prepared.
     let sets = manifest.apps.iter().filter_map(|app| capability_set(&app.app.as_ref()?.isolators).ok());
     let all = sets.fold(CapabilitySet::EMPTY, CapabilitySet::union);
-    Ok(Some(all.difference(CapabilitySet::DEFAULT)))
+    Some(all.difference(CapabilitySet::DEFAULT))
 }
 
 fn hostname(stage1_root: &Path) -> Result<String, SysError> {
@@ -465,128 +469,9 @@ fn own_service(systemd_exec_pid: Option<&str>) -> Result<Option<String>, SysErro
     Ok((unit.ends_with(".service") && !of_a_user).then(|| unit.to_owned()))
 }
 
-/// What a pod was prepared with.
-pub fn prepared_kernel_paths(paths: &PodPaths) -> KernelPaths {
-    if paths.kernel_paths_open().exists() { KernelPaths::Open } else { KernelPaths::Protected }
-}
-
-/// Which device nodes a pod may open: the usual ones and its volumes, unless the user switched that off.
-pub(super) fn devices(kernel_paths: KernelPaths, volumes: &[Source]) -> Devices {
-    match kernel_paths {
-        KernelPaths::Open => Devices::Any,
-        KernelPaths::Protected => Devices::UsualAnd(source::allowed_devices(volumes)),
-    }
-}
-
-/// What is mounted for the apps.
-enum AppMount {
-    Overlay(mount::Overlay),
-    /// A copy, mounted on itself so that device nodes in it can't be opened.
-    OnItself(PathBuf),
-}
-
-fn mounts(paths: &PodPaths, manifest: &PodManifest, store: &Store) -> Result<Vec<AppMount>, RunError> {
-    let overlays = paths.overlay_prepared().exists();
-    manifest
-        .apps
-        .iter()
-        .map(|app| {
-            let target = paths.app_root(&app.name);
-            if !overlays {
-                return Ok(AppMount::OnItself(target));
-            }
-            let tree = tree_of(paths, app)?;
-            store.check_tree(&app.image.id, &tree)?;
-            Ok(AppMount::Overlay(mount::Overlay {
-                lower: store.tree_layers(&tree)?,
-                upper: paths.overlay_upper(&tree, &app.name),
-                work: paths.overlay_work(&tree, &app.name),
-                target,
-            }))
-        })
-        .collect()
-}
-
-fn tree_of(paths: &PodPaths, app: &RuntimeApp) -> Result<TreeId, SysError> {
-    let file = paths.app_tree_id(&app.name);
-    let text = std::fs::read_to_string(&file).map_err(SysError::on("reading", &file))?;
-    let broken = || std::io::Error::new(std::io::ErrorKind::InvalidData, "no tree");
-    text.trim().parse().map_err(|_| SysError::new("reading", &file, broken()))
-}
-
-/// Opens the volumes' sources while this process still has the host's view, and makes their mount points.
-pub(super) fn open_volumes(paths: &PodPaths, manifest: &PodManifest) -> Result<Vec<Source>, RunError> {
-    // A pod in a service has no device policy of ours: an app must not make itself a node in a volume.
-    let devices = match prepared_kernel_paths(paths) {
-        KernelPaths::Open => DeviceNodes::Usable,
-        KernelPaths::Protected => DeviceNodes::Useless,
-    };
-    let sources = source::open(&volume::number(manifest)?.volumes, paths, devices)?;
-    source::make_points(&sources, &paths.stage1_root())?;
-    Ok(sources)
-}
-
-fn etc_roots(
-    paths: &PodPaths,
-    manifest: &PodManifest,
-    store: &Store,
-) -> Result<Vec<AppRootWriter>, SysError> {
-    let hostname = hostname(&paths.stage1_root())?;
-    let root = |app: &RuntimeApp| {
-        let image = store.view(&tree_of(paths, app)?)?;
-        etc::app_root(&app.name, &paths.app_root(&app.name), image.path(), &hostname)
-    };
-    manifest.apps.iter().map(root).collect()
-}
-
 fn plugin_dns(found: &NetworkDns) -> PluginDns {
     let NetworkDns { network, dns } = found.clone();
     let Dns { nameservers, domain, search, options } = dns;
     let nameservers = nameservers.iter().map(ToString::to_string).collect();
     PluginDns { network, nameservers, domain, search, options }
-}
-
-/// Looks in the mounted roots whether each volume can be where it is wanted.
-fn check_mounts(manifest: &PodManifest, sources: &[Source], roots: &[AppRootWriter]) -> Result<(), RunError> {
-    let volumes = volume::number(manifest)?;
-    for ((app, mounts), root) in manifest.apps.iter().zip(&volumes.mounts).zip(roots) {
-        let mounts = volume::resolve(&app.name, mounts, &volumes.volumes, &root.root)?;
-        source::check(&app.name, &mounts, sources, &root.root)?;
-    }
-    Ok(())
-}
-
-/// Makes the directory in which an app of a Docker image starts, if the image has none: so does Docker, and its builders count
-/// on it. An app of another image fails (spec pods.md 3.6).
-fn make_working_directories(
-    paths: &PodPaths,
-    manifest: &PodManifest,
-    roots: &[AppRootWriter],
-) -> Result<(), SysError> {
-    for (app, AppRootWriter { root, .. }) in manifest.apps.iter().zip(roots) {
-        let image = observe::image_manifest(paths, &app.name);
-        if image.is_none_or(|image| image.annotation(FROM_DOCKER).is_none()) {
-            continue;
-        }
-        let Some(Ok(path)) = app.app.as_ref().map(working_directory) else { continue };
-        // What is in the way, such as a link to nowhere, is told when the app starts.
-        let is_missing = |error: &SysError| error.kind() == ErrorKind::NotFound;
-        if root.metadata(Path::new(&path)).is_err_and(|error| is_missing(&error))
-            && let Err(error) = root.ensure_dir(Path::new(&path), 0o755)
-            && !is_missing(&error)
-        {
-            return Err(error);
-        }
-    }
-    Ok(())
-}
-
-/// Enters the mount namespace that the pod gets from its supervisor, and mounts the apps' roots and volumes in there.
-fn isolate(mounts: &[AppMount], volumes: &[Source], paths: &PodPaths) -> Result<(), SysError> {
-    mount::enter_own_namespace()?;
-    mounts.iter().try_for_each(|mount| match mount {
-        AppMount::Overlay(overlay) => mount::overlay(overlay),
-        AppMount::OnItself(path) => mount::without_devices(path),
-    })?;
-    source::mount(volumes, &paths.stage1_root())
 }

@@ -9,6 +9,7 @@ use crate::os::interrupt;
 use crate::pod::lifecycle::PodsDir;
 use crate::pod::network::Setup;
 use crate::pod::observe;
+use crate::pod::roots;
 use crate::pod::run::{self, Host, RunError, Starting};
 
 /// Becomes the supervisor of a prepared pod.
@@ -24,7 +25,7 @@ pub fn run(args: RunPreparedFlags, ctx: &Context) -> Result<Exit, CliError> {
     let Some(pod) = held else { return Err(CliError::new(format!("pod \"{uuid}\" is not prepared"))) };
     start.etc = dns::request(&args.start.dns)?;
     let store = Store::look(ctx.data_dir());
-    let kernel_paths = run::prepared_kernel_paths(&pod.paths());
+    let kernel_paths = roots::prepared_kernel_paths(&pod.paths());
     let room = host
         .make_room(pod.uuid(), kernel_paths, &start, |text| output::message(text))
         .map_err(wishes::not_started)?;

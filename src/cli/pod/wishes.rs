@@ -23,6 +23,7 @@ use crate::pod::etc::EtcRequest;
 use crate::pod::given::{GivenError, GivenManifest, ReadManifest};
 use crate::pod::network::Network;
 use crate::pod::prepare::{PodRequest, PrepareError, Restrictions, Roots};
+use crate::pod::roots::RootsError;
 use crate::pod::run::{PodLimits, RunError, StartRequest};
 use crate::pod::volume::source::SourceError;
 use crate::stage1::interactive::of_caller;
@@ -270,7 +271,7 @@ pub fn not_started(error: RunError) -> CliError {
     /// Of a volume whose source is not there (spec pods.md 3.7.1).
     const MISSING_SOURCE: u8 = 1;
     match error {
-        RunError::Source(error @ SourceError::Missing { .. }) => {
+        RunError::Roots(RootsError::Source(error @ SourceError::Missing { .. })) => {
             CliError::new("error starting the pod").because(error).exit_code(MISSING_SOURCE)
         }
         RunError::Network(error) => no_network().because(error),

@@ -291,10 +291,6 @@ fn ready<P: Startable>(
     let hostname = hostname(&stage1_root)?;
     let rkt = helper(&stage1_root)?;
     let capabilities = further_capabilities(&manifest, &paths);
-    let filters = filters::find(&request.data_dir, capabilities, &stage1_root);
-    if let Some(filters) = &filters {
-        filters.hand_over(&stage1_root)?;
-    }
     network.advance(&manifest, &notice)?;
     roots::isolate(&mounts, &volumes, &paths)?;
     let machined = room.enter(&volumes, &notice)?;
@@ -305,6 +301,11 @@ fn ready<P: Startable>(
     roots::make_working_directories(&paths, &manifest, &roots)?;
     atomic::replace(&paths.cgroup(), format!("{}\n", cgroup::own()?).as_bytes(), 0o644)?;
     network.enter(&notice)?;
+    // No sooner: where none are ready it waits for every child of this process, plugins too.
+    let filters = filters::find(&request.data_dir, capabilities, &stage1_root);
+    if let Some(filters) = &filters {
+        filters.hand_over(&stage1_root)?;
+    }
     let dns = network.dns().map(plugin_dns);
     etc::apply(&roots, &request.etc, dns.as_ref())?.iter().for_each(|text| notice(text));
     let registration = match machined {

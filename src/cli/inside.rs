@@ -27,7 +27,9 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
         [VERIFY] => verify(),
         [INIT, words @ ..] => init(words),
         [SUPERVISED] => {
-            inside::wait_for_end_of_supervisor();
+            if let Err(error) = inside::wait_for_end_of_supervisor(Path::new("/")) {
+                output::message(error);
+            }
             BROKEN
         }
         [OUTPUT, app] => carry_output(app),

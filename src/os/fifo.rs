@@ -1,12 +1,14 @@
 //! Named pipes between processes that do not know each other (fifo(7)).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::event::PollFlags;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
-use super::SysError;
+use super::{SysError, wait};
 
 /// Makes a FIFO that everybody may open who reaches its directory.
 ///
@@ -35,6 +37,26 @@ pub fn writer(path: &Path) -> Result<OwnedFd, SysError> {
     open(path, OFlags::WRONLY)
 }
 
+/// Returns when nobody has the end of `path` open to which others write, be it that nobody has any more.
+///
+/// # Errors
+/// When it can't be opened.
+pub fn wait_for_end_of_writers(path: &Path) -> Result<(), SysError> {
+    // Not waiting for a writer: one that is gone already would never come.
+    let reader = open(path, OFlags::RDONLY)?;
+    let mut buffer = [0; 64];
+    loop {
+        match rustix::io::read(&reader, &mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                wait::ready(reader.as_fd(), PollFlags::IN, None);
+            }
+            Err(cause) => return Err(SysError::new("reading", path, cause)),
+        }
+    }
+}
+
 fn open(path: &Path, how: OFlags) -> Result<OwnedFd, SysError> {
     let flags = how | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     rustix::fs::open(path, flags, Mode::empty()).map_err(SysError::on("opening", path))
@@ -55,4 +77,25 @@ pub fn watch_opened(path: &Path) -> Result<OwnedFd, SysError> {
 pub fn drain_watch(watch: &OwnedFd) {
     let mut buffer = [0; 4096];
     while rustix::io::read(watch, &mut buffer).is_ok_and(|length| length > 0) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writers_that_are_gone_before_anybody_reads_have_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        make(&path).unwrap();
+        wait_for_end_of_writers(&path).unwrap();
+        let held = hold(&path).unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| wait_for_end_of_writers(&path));
+            rustix::io::write(&held, b"x").unwrap();
+            assert!(!waiter.is_finished());
+            drop(held);
+            waiter.join().unwrap().unwrap();
+        });
+    }
 }

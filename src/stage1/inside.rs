@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::stdio::stdout;
 
-use super::plan::OUTPUT_DIR;
+use super::plan::{IO_DIR, OUTPUT_DIR};
 use super::status::record_failure;
 use crate::appc::name::AcName;
 use crate::os::pump::{self, Flow, Kind, Next};
@@ -34,7 +34,7 @@ pub const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 /// The word that asks for [`super::verify::excesses`].
 pub const VERIFY: &str = "verify";
 
-/// The word that asks for [`wait_for_end_of_supervisor`].
+/// The word that asks for [`wait_for_end_of_supervisor`], and the name of the FIFO by which the pod notices that.
 pub const SUPERVISED: &str = "supervised";
 
 /// The word that asks for [`carry_output`].
@@ -85,10 +85,12 @@ pub fn leave_out_password_questions(root: &Path) {
     }
 }
 
-/// Returns when nobody holds the other end of standard input any more, which is the supervisor's.
-pub fn wait_for_end_of_supervisor() {
-    let mut buffer = [0; 64];
-    while std::io::stdin().read(&mut buffer).is_ok_and(|length| length > 0) {}
+/// Returns when the supervisor of an interactive pod, whose root is `root`, is gone, which may have been so before.
+///
+/// # Errors
+/// When the FIFO that it holds can't be opened.
+pub fn wait_for_end_of_supervisor(root: &Path) -> Result<(), SysError> {
+    fifo::wait_for_end_of_writers(&root.join(IO_DIR).join(SUPERVISED))
 }
 
 /// Carries what `app` writes to its FIFO below `root`, the pod's root, to standard output, until a signal tells that the app

@@ -15,15 +15,13 @@ use rustix::process::Signal;
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::isatty;
 
+use super::inside::SUPERVISED;
 use super::plan::{IO_DIR, Interactive, UnitPlanError, interactive_drop_in, interactive_drop_in_dir};
 use crate::appc::name::AcName;
 use crate::os::process::{Child, ChildEnd};
 use crate::os::pump::{self, Flow, Kind, Next};
 use crate::os::signals::Signals;
 use crate::os::{Hint, SysError, fifo};
-
-/// The FIFO by which the pod notices the end of its supervisor.
-const SUPERVISED: &str = "supervised";
 
 /// Why an app can't be connected with the caller.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use crate::stage1::plan::{Output, PodSpec, skeleton};
 use crate::stage1::status::{READY, STOPPING, SUPERVISOR_STATUS};
 use crate::systemd::unit::exec::{Argument, Exec, OnFailure};
 use crate::systemd::unit::name::VariableNames;
-use crate::systemd::unit::path::{ListenPath, MissingPath, StreamPath, UnitPath};
+use crate::systemd::unit::path::{ListenPath, MissingPath, UnitPath};
 use crate::systemd::unit::stream::{ListenAddress, StandardInput, StandardOutput};
 use crate::systemd::unit::value::{
     Action, Bytes, DescriptorCount, KillMode, Mode, NotifyAccess, OomScoreAdjust, Restart, ServiceType,
@@ -52,7 +52,7 @@ fn default_target(apps: &[UnitName]) -> Result<Unit, UnitPlanError> {
 /// leave its apps running in a pod that counts as exited. An interactive pod, on whose console somebody does type, has
 /// [`supervised`] instead.
 fn console_watch() -> Result<Unit, UnitPlanError> {
-    let supervised = UnitPath::new(&format!("/{}/supervised", skeleton::IO_DIR))?;
+    let supervised = UnitPath::new(&format!("/{}/{SUPERVISED}", skeleton::IO_DIR))?;
     Ok(bare(UnitName::socket("rkt-console")?)
         .with(Setting::ConditionPathExists(MissingPath::new(supervised)))
         .with(Setting::FailureAction(Action::Exit))
@@ -62,12 +62,10 @@ fn console_watch() -> Result<Unit, UnitPlanError> {
 
 /// Ends an interactive pod on a terminal when its supervisor is gone, which alone holds the other end of a FIFO.
 fn supervised() -> Result<Unit, UnitPlanError> {
-    let fifo = UnitPath::new(&format!("/{}/supervised", skeleton::IO_DIR)).and_then(StreamPath::new)?;
     Ok(bare(UnitName::service("rkt-supervised")?)
         .with(Setting::FailureAction(Action::Exit))
         .with(Setting::Type(ServiceType::Exec))
         .with(Setting::ExecStart(Exec::new(PROGRAM, [Argument::new(SUPERVISED)?])?))
-        .with(Setting::StandardInput(StandardInput::File(fifo)))
         .with(Setting::StandardOutput(StandardOutput::Null)))
 }
 

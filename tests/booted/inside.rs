@@ -64,7 +64,7 @@ fn the_kernel_s_files_are_never_where_a_link_of_the_image_leads() {
     let pods = Pods::new();
     for name in ["proc", "sys", "dev"] {
         for target in ["/etc", "../../../../../run", "/proc/1/root/run"] {
-            let image = image_with(&pods, |tar| tar.symlink(&format!("rootfs/{name}"), target));
+            let image = image_with(&pods, |tar| tar.symlink(format!("rootfs/{name}"), target));
             let refused = pods.run("").arg(image).arg("--name=app").end();
             let expected = format!(
                 "run: error setting up stage0: image example.com/odd has no directory at /{name}, where a kernel file system \

@@ -90,12 +90,14 @@ mod tests {
         make(&path).unwrap();
         wait_for_end_of_writers(&path).unwrap();
         let held = hold(&path).unwrap();
+        let (ended, end) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| wait_for_end_of_writers(&path));
+            scope.spawn(|| ended.send(wait_for_end_of_writers(&path).is_ok()));
             rustix::io::write(&held, b"x").unwrap();
-            assert!(!waiter.is_finished());
+            let early = end.recv_timeout(std::time::Duration::from_millis(100));
+            assert!(early.is_err(), "a writer is there: {early:?}");
             drop(held);
-            waiter.join().unwrap().unwrap();
+            assert_eq!(end.recv(), Ok(true));
         });
     }
 }

@@ -1,4 +1,4 @@
-//! Signals as something to read, for a command that waits in poll(2) and passes them on (signalfd(2)).
+//! Signals: their names, and as something to read, for a command that waits in poll(2) and passes them on (signalfd(2)).
 
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 

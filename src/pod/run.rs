@@ -256,7 +256,7 @@ pub fn start<P: Startable>(
     launch(starting, request, &ready, &notice)
 }
 
-/// What is found out, or put into the pod, before its start can't fail any more.
+/// What the supervisor's command is made of, found out while the start can still fail.
 struct Ready {
     registration: Registration,
     /// Where rkt's own file is; `None` for a copy in the pod.

@@ -10,6 +10,7 @@
 //!                                 place for it later
 //! ```
 
+use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -95,11 +96,16 @@ pub fn make(root: &Path) -> Result<(), SysError> {
     for path in WRITABLE_DEVICES {
         detached::set_access(&view.join(path), Access::ReadWrite)?;
     }
-    for path in READ_ONLY {
-        if_there(show(&view.join(path), &view.join(path), Access::ReadOnly))?;
+    for path in READ_ONLY.map(|path| view.join(path)) {
+        // Asked for by itself: that a step finds nothing must not leave a path open that is there.
+        if find(&path)?.is_some() {
+            show(&path, &path, Access::ReadOnly)?;
+        }
     }
-    for path in HIDDEN {
-        if_there(hide(root, &view.join(path)))?;
+    for path in HIDDEN.map(|path| view.join(path)) {
+        if let Some(found) = find(&path)? {
+            hide(root, &path, &found)?;
+        }
     }
     detached::set_access(&host, Access::ReadOnly)
 }
@@ -113,8 +119,7 @@ fn show(source: &Path, target: &Path, access: Access) -> Result<(), SysError> {
     Detached::of(opened.as_fd(), view, source)?.attach(target)
 }
 
-fn hide(root: &Path, path: &Path) -> Result<(), SysError> {
-    let found = std::fs::symlink_metadata(path).map_err(SysError::on("looking at", path))?;
+fn hide(root: &Path, path: &Path, found: &Metadata) -> Result<(), SysError> {
     let kind = if found.is_dir() { "dir" } else { "reg" };
     let nothing = root.join(INACCESSIBLE).join(kind);
     match show(&nothing, path, Access::ReadOnly) {
@@ -127,10 +132,11 @@ fn hide(root: &Path, path: &Path) -> Result<(), SysError> {
     }
 }
 
-fn if_there(done: Result<(), SysError>) -> Result<(), SysError> {
-    match done {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
+fn find(path: &Path) -> Result<Option<Metadata>, SysError> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(SysError::new("looking at", path, cause)),
     }
 }
 

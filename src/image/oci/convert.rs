@@ -12,6 +12,7 @@ use crate::appc::label::{Annotation, Label};
 use crate::appc::name::{AcIdentifier, AcName};
 use crate::image::digest::Digest;
 use crate::os::signals;
+use crate::systemd::unit::value::Signal;
 
 /// Where an image comes from, as far as its manifest says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,9 +142,11 @@ pub const STOP_SIGNAL: &str = "appc.io/docker/stopsignal";
 
 fn stop_signal(process: &Process, notices: &mut Vec<String>) -> Option<String> {
     let text = process.stop_signal.as_str();
-    let name = signals::full_name(text);
+    let name = signals::full_name(text).filter(|name| name.parse::<Signal>().is_ok());
     if name.is_none() && !text.is_empty() {
-        notices.push(format!("the stop signal {text:?} of the image is left out: it is no signal"));
+        notices.push(format!(
+            "the stop signal {text:?} of the image is left out: no app is asked to end by that"
+        ));
     }
     name
 }
@@ -299,6 +302,7 @@ mod tests {
             ("quit", Some("SIGQUIT"), 0),
             ("10", Some("SIGUSR1"), 0),
             ("QUIT\nUser=0", None, 1),
+            ("SIGCONT", None, 1),
         ] {
             let config = config(json!({"StopSignal": text}));
             let converted = convert(&config, &Digest::sha256(b""), &origin()).unwrap();

@@ -17,15 +17,17 @@ pub const NET_D: &str = "net.d";
 
 /// The networks that are there without any configuration (spec network.md 4.2).
 ///
-/// Their version of CNI is the newest that every release of the plugins from 0.8 on knows; portmap needs 0.3.
-const BUILT_IN: [(&str, &str); 2] = [
+/// Their version of CNI is the newest that every release of the plugins from 0.8 on knows; portmap needs 0.3. `default`
+/// masquerades without its plugin ([`super::masquerade`]).
+const BUILT_IN: [(&str, Masquerade, &str); 2] = [
     (
         "99-default.conf",
+        Masquerade::ByRkt,
         r#"{
 	"cniVersion": "0.4.0",
 	"name": "default",
 	"type": "ptp",
-	"ipMasq": true,
+	"ipMasq": false,
 	"ipam": {
 		"type": "host-local",
 		"subnet": "172.16.28.0/24",
@@ -36,6 +38,7 @@ const BUILT_IN: [(&str, &str); 2] = [
     ),
     (
         "99-default-restricted.conf",
+        Masquerade::No,
         r#"{
 	"cniVersion": "0.4.0",
 	"name": "default-restricted",
@@ -65,9 +68,20 @@ pub struct Network {
     /// The version of CNI in which its plugins are spoken to.
     pub version: String,
     /// Whether what pods send to other places gets the host's address.
-    pub masquerades: bool,
+    pub masquerade: Masquerade,
     /// Its plugins in the order of their calls.
     pub plugins: Vec<PluginConfig>,
+}
+
+/// Who sees to it that what pods send to other places gets the host's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Masquerade {
+    /// Nobody: it does not.
+    No,
+    /// A plugin of the network.
+    ByPlugin,
+    /// rkt itself.
+    ByRkt,
 }
 
 /// What one plugin is told.
@@ -107,12 +121,12 @@ impl Network {
             file: file.to_owned(),
             bytes: bytes.to_vec(),
             version: version.unwrap_or(OLDEST_VERSION).to_owned(),
-            masquerades: false,
+            masquerade: Masquerade::No,
             plugins: Vec::new(),
         };
         match object.get("plugins") {
             None => Ok(Self {
-                masquerades: masquerades(&object)?,
+                masquerade: masquerade(&object)?,
                 plugins: vec![PluginConfig { kind: kind(&object)?, stdin: Stdin::File }],
                 ..network
             }),
@@ -125,7 +139,9 @@ impl Network {
         for part in list {
             let Value::Object(part) = part else { return Err("one of its \"plugins\" is no object".into()) };
             let kind = kind(part)?;
-            self.masquerades |= masquerades(part)?;
+            if masquerade(part)? == Masquerade::ByPlugin {
+                self.masquerade = Masquerade::ByPlugin;
+            }
             let mut stdin = part.clone();
             stdin.insert("name".into(), self.name.clone().into());
             if let Some(version) = version {
@@ -171,10 +187,10 @@ fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>
     }
 }
 
-fn masquerades(object: &Map<String, Value>) -> Result<bool, String> {
+fn masquerade(object: &Map<String, Value>) -> Result<Masquerade, String> {
     match object.get("ipMasq") {
-        None | Some(Value::Null) => Ok(false),
-        Some(Value::Bool(value)) => Ok(*value),
+        None | Some(Value::Null | Value::Bool(false)) => Ok(Masquerade::No),
+        Some(Value::Bool(true)) => Ok(Masquerade::ByPlugin),
         Some(_) => Err("\"ipMasq\" is neither true nor false".into()),
     }
 }
@@ -253,10 +269,11 @@ pub fn choose(local_config: &Path, wanted: &[Wanted]) -> Result<(Chosen, Vec<Str
 }
 
 fn built_in() -> Vec<Network> {
-    BUILT_IN
-        .iter()
-        .map(|(file, text)| Network::parse(file, text.as_bytes()).expect("a test reads them"))
-        .collect()
+    let read = |(file, masquerade, text): &(&str, Masquerade, &str)| {
+        let network = Network::parse(file, text.as_bytes()).expect("a test reads them");
+        Network { masquerade: *masquerade, ..network }
+    };
+    BUILT_IN.iter().map(read).collect()
 }
 
 fn first_of_each_name(networks: Vec<Network>, notices: &mut Vec<String>) -> Vec<Network> {
@@ -413,7 +430,12 @@ mod tests {
             read(1, Some(&serde_json::json!({"ips": []}))),
             r#"{"type":"x","name":"l","cniVersion":"0.4.0","prevResult":{"ips":[]}}"#
         );
-        assert!(network.masquerades && network.speaks(0, 3) && network.speaks(0, 4) && !network.speaks(1, 0));
+        assert!(
+            network.masquerade == Masquerade::ByPlugin
+                && network.speaks(0, 3)
+                && network.speaks(0, 4)
+                && !network.speaks(1, 0)
+        );
     }
 
     #[test]
@@ -421,9 +443,12 @@ mod tests {
         let networks = built_in();
         let shown: Vec<_> = networks
             .iter()
-            .map(|network| (network.name.as_str(), network.plugins[0].kind.as_str(), network.masquerades))
+            .map(|network| (network.name.as_str(), network.plugins[0].kind.as_str(), network.masquerade))
             .collect();
-        assert_eq!(shown, [("default", "ptp", true), ("default-restricted", "ptp", false)]);
+        assert_eq!(
+            shown,
+            [("default", "ptp", Masquerade::ByRkt), ("default-restricted", "ptp", Masquerade::No)]
+        );
     }
 
     #[test]

@@ -2,12 +2,14 @@
 //! from them again.
 //!
 //! [`config`] reads what networks there are and [`plugin`] runs one plugin; [`attach`] makes a pod's namespace and calls
-//! the plugins of its networks one after the other, [`port`] adds the forwarding of ports. Before anything is made on
+//! the plugins of its networks one after the other, [`port`] adds the forwarding of ports, [`masquerade`] the host's
+//! address. Before anything is made on
 //! the host, [`record`] writes down in the pod's directory what is about to be made: whoever finds the directory of a
 //! dead pod can undo it, whatever has become of the configuration.
 
 pub mod attach;
 pub mod config;
+pub mod masquerade;
 pub mod plugin;
 pub mod port;
 pub mod record;
@@ -48,6 +50,14 @@ pub enum NetError {
         /// What is wrong.
         reason: String,
     },
+    /// The kernel did not take the rule by which what the pod sends gets the host's address.
+    #[error("error adding network \"{network}\": {cause}")]
+    Masquerade {
+        /// The network.
+        network: String,
+        /// Why.
+        cause: SysError,
+    },
     /// There is nothing that ports could be forwarded to.
     #[error("no networks found")]
     NoNetworks,
@@ -71,6 +81,11 @@ impl Hint for NetError {
                     .into(),
             ),
             Self::Add { cause, .. } => cause.hint(),
+            Self::Masquerade { .. } => Some(
+                "this network needs nf_tables, the kernel's packet filter, with its module nft_masq; \
+                 --net=default-restricted does without"
+                    .into(),
+            ),
             Self::NoNetworks | Self::NoAddress(_) => {
                 Some("choose a network that gives the pod an address, such as --net=default".into())
             }

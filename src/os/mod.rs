@@ -14,6 +14,7 @@ pub mod interrupt;
 pub mod lock;
 pub mod merge;
 pub mod mount;
+pub mod nftables;
 pub mod ns;
 pub mod overlay;
 pub mod peer;

@@ -118,7 +118,8 @@ impl Bench {
         self.budget("rkt run / podman run", rkt_.as_secs_f64() / podman.as_secs_f64(), 0.6);
     }
 
-    /// Where the time of the default network goes: its plugins, one by one, as rkt executes them.
+    /// Where the time of the default network goes: its plugins, one by one, as rkt executes them; and what ptp would take
+    /// if it masqueraded, which rkt does itself.
     fn plugins(&mut self) {
         const NETWORK: &str = "bench-plugins";
         must(shell(&format!("ip netns delete {NETWORK} 2>/dev/null; ip netns add {NETWORK}")));
@@ -155,7 +156,7 @@ impl Bench {
                 ("a plugin's VERSION", version, String::new()),
                 ("host-local", address, no_address),
                 ("ptp with host-local", ptp, no_masquerade.clone()),
-                ("the same, masquerading", masquerade, no_masquerade.clone()),
+                ("the same, if it masqueraded", masquerade, no_masquerade.clone()),
                 ("portmap, one port", forward, no_forward.clone()),
             ],
         );

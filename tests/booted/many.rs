@@ -93,6 +93,9 @@ impl Snapshot {
             // Without the counters of chains, and the time.
             add("rule", line.split(" [").next().filter(|line| !line.starts_with('#')).unwrap_or_default());
         }
+        for line in Run::new("nft").args(["list", "tables"]).stdout().lines() {
+            add("rule", line);
+        }
         for (kind, root) in [
             ("lease", Path::new("/var/lib/cni/networks")),
             ("cgroup", Path::new("/sys/fs/cgroup/machine.slice")),

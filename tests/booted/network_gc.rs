@@ -113,12 +113,11 @@ fn after_a_reboot_only_the_lease_is_left_and_goes() {
         .args(["netns", "del", netns.trim().trim_start_matches("/run/netns/")])
         .end()
         .expect_code(0);
-    Run::new("iptables").args(["-t", "nat", "-F"]).end().expect_code(0);
+    Run::new("nft").args(["delete", "table", "ip", &format!("rkt-{}", pod.uuid)]).end().expect_code(0);
     assert!(lease(&ip).exists());
     pod.rkt("rm").end().expect_code(0);
     assert!(!lease(&ip).exists());
-    Run::new("iptables").args(["-t", "nat", "-X"]).end().expect_code(0);
-    wait::until("everything is as before but for the rules", || {
+    wait::until("everything is as before", || {
         let left = Snapshot::take(&pods.data()).beyond(&before);
         if left.is_empty() { Ok(()) } else { Err(left) }
     });

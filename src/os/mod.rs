@@ -22,6 +22,7 @@ pub mod process;
 pub mod pump;
 pub mod root;
 pub mod seccomp;
+pub mod signal_name;
 pub mod signals;
 pub mod terminal;
 pub mod trace;

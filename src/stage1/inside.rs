@@ -14,8 +14,8 @@ use super::plan::{IO_DIR, OUTPUT_DIR};
 use super::status::record_failure;
 use crate::appc::name::AcName;
 use crate::os::pump::{self, Flow, Kind, Next};
-use crate::os::signals::{self, Signals};
-use crate::os::{SysError, fifo, root::Root};
+use crate::os::signals::Signals;
+use crate::os::{SysError, fifo, root::Root, signal_name};
 
 /// Where rkt's own file is, in the pod.
 pub const PROGRAM: &str = "/rkt/inside";
@@ -129,7 +129,7 @@ pub fn record(root: &Path, failure: &Failure, end: &MonitorEnvironment) -> Resul
 /// The status of an app: its own, or the bare number of the signal that ended it (spec pods.md 3.10).
 fn exit_code(end: &MonitorEnvironment) -> u8 {
     let code = match end.exit_code.as_str() {
-        "killed" | "dumped" => signals::number(&end.exit_status),
+        "killed" | "dumped" => signal_name::number(&end.exit_status),
         _ => end.exit_status.parse().ok(),
     };
     // A unit that failed without such a status (a time-out, a protocol error) has still failed.

@@ -12,7 +12,7 @@ use rkt::appc::pod_uuid::PodUuid;
 use rkt::appc::quantity::Quantity;
 use rkt::appc::semver::SemVer;
 use rkt::appc::volume::{Mount, Volume, VolumeKind};
-use rkt::cli::pod_flags::PortForward;
+use rkt::cli::pod_flags::network::PortForward;
 use rkt::image::digest::Digest;
 use rkt::image::oci::name::{DockerReference, RegistryPrefix, Version};
 use rkt::image::reference::{NameReference, Reference, StoredReference};

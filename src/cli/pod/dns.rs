@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::cli::CliError;
-use crate::cli::pod_flags::DnsFlags;
+use crate::cli::pod_flags::network::DnsFlags;
 use crate::os::Hint;
 use crate::pod::etc::{DnsName, EtcRequest, Hosts, HostsEntry, ResolvConf, Resolver, WordError};
 

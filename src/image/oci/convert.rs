@@ -11,7 +11,7 @@ use crate::appc::image_manifest::ImageManifest;
 use crate::appc::label::{Annotation, Label};
 use crate::appc::name::{AcIdentifier, AcName};
 use crate::image::digest::Digest;
-use crate::os::signals;
+use crate::os::signal_name;
 use crate::systemd::unit::value::Signal;
 
 /// Where an image comes from, as far as its manifest says so.
@@ -142,7 +142,7 @@ pub const STOP_SIGNAL: &str = "appc.io/docker/stopsignal";
 
 fn stop_signal(process: &Process, notices: &mut Vec<String>) -> Option<String> {
     let text = process.stop_signal.as_str();
-    let name = signals::full_name(text).filter(|name| name.parse::<Signal>().is_ok());
+    let name = signal_name::full_name(text).filter(|name| name.parse::<Signal>().is_ok());
     if name.is_none() && !text.is_empty() {
         notices.push(format!(
             "the stop signal {text:?} of the image is left out: no app is asked to end by that"

@@ -1,4 +1,5 @@
-//! What pods leave on a host: mounts, groups, units, machines, namespaces, processes, files outside the data directory.
+//! What pods leave on a host: mounts, groups, units, machines, namespaces, interfaces, tables of nftables, leases of addresses,
+//! processes, files outside the data directory.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -47,6 +48,10 @@ impl HostState {
             &["list-units", "--all", "--plain", "--no-legend", "machine-*.scope"],
         );
         said(&mut lines, "machine", "machinectl", &["list", "--no-legend", "--no-pager"]);
+        said(&mut lines, "interface", "ls", &["/sys/class/net"]);
+        // `table ip rkt-UUID`
+        said(&mut lines, "rules", "sh", &["-c", "nft list tables | tr ' ' :"]);
+        leases(&mut lines);
         processes(&mut lines);
         for (dir, deep) in DIRS {
             walk(Path::new(dir), *deep, &mut |path| {
@@ -102,6 +107,16 @@ fn said(lines: &mut BTreeSet<String>, what: &str, program: &str, args: &[&str]) 
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         lines.insert(format!("{what} {}", line.split_whitespace().next().unwrap_or_default()));
     }
+}
+
+/// The leases of the default network, which are named by their addresses; beside them it has notes of its own.
+fn leases(lines: &mut BTreeSet<String>) {
+    walk(Path::new("/var/lib/cni/networks/default"), false, &mut |path| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        if name.parse::<std::net::Ipv4Addr>().is_ok() {
+            lines.insert(format!("lease {path}"));
+        }
+    });
 }
 
 /// Network namespaces, and processes that belong to a pod.

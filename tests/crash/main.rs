@@ -186,6 +186,12 @@ impl Bench {
     fn new() -> Self {
         // The first pod of a host makes machine.slice, which stays.
         let template = Template::new(Medium::Memory, Start::InUse);
+        // The first one on a network makes the directory of leases and that of namespaces, as ip-netns(8) does.
+        fs::create_dir_all("/var/lib/cni").expect("a directory");
+        for verb in ["add", "delete"] {
+            let done = Command::new("ip").args(["netns", verb, "crash"]).status();
+            assert!(done.is_ok_and(|status| status.success()), "ip netns {verb}");
+        }
         Self { host: HostState::now(), template }
     }
 
@@ -303,6 +309,7 @@ fn attempt(
     disk: &Disk,
     blow: Option<(usize, Blow)>,
 ) -> (Traced, Outcome) {
+    verb::join(verb.start, objects);
     let said = |name: &str| Path::new(HOME).join(name);
     let mut command = command(verb, objects);
     command.stdout(File::create(said("stdout")).expect("a file"));

@@ -109,7 +109,7 @@ impl<'a> Oracle<'a> {
     pub(crate) fn new(verb: &'a Verb, objects: &'a Objects, host: &'a HostState) -> Self {
         let mut healthy = BTreeMap::new();
         if verb.start != Start::Nothing {
-            for dir in healthy_dirs(verb.effect, objects) {
+            for dir in healthy_dirs(verb, objects) {
                 healthy.insert(dir.clone(), fingerprint(&Disk::top().join(dir)));
             }
         }
@@ -467,7 +467,7 @@ impl<'a> Oracle<'a> {
 }
 
 /// Directories of objects that the verb has nothing to do with.
-fn healthy_dirs(effect: Effect, objects: &Objects) -> Vec<String> {
+fn healthy_dirs(verb: &Verb, objects: &Objects) -> Vec<String> {
     let mut dirs = vec![
         format!("data/cas/image/{}", objects.hello),
         format!("data/cas/image/{}", objects.other),
@@ -479,7 +479,7 @@ fn healthy_dirs(effect: Effect, objects: &Objects) -> Vec<String> {
         format!("data/pods/exited-garbage/{}", objects.marked),
         format!("config/trustedkeys/prefix.d/{}", site::PREFIX),
     ];
-    let touched: Vec<&str> = match effect {
+    let mut touched: Vec<&str> = match verb.effect {
         Effect::Fetches(_)
         | Effect::Prepares(_)
         | Effect::Runs { .. }
@@ -494,8 +494,11 @@ fn healthy_dirs(effect: Effect, objects: &Objects) -> Vec<String> {
             vec![&objects.other, &objects.signed, &objects.layered]
         }
     };
+    if verb.start == Start::Joined {
+        touched.push(&objects.prepared);
+    }
     dirs.retain(|dir| !touched.iter().any(|name| dir.ends_with(name)));
-    if !matches!(effect, Effect::RemovesImage(Kept::Layered) | Effect::CollectsImages) {
+    if !matches!(verb.effect, Effect::RemovesImage(Kept::Layered) | Effect::CollectsImages) {
         dirs.extend(layers().into_keys().map(|name| format!("data/cas/layer/{name}")));
     }
     dirs

@@ -35,6 +35,8 @@ pub(crate) enum Start {
     Nothing,
     /// Images of each kind, and pods in every phase.
     InUse,
+    /// The same, and the prepared pod has just run on the default network.
+    Joined,
     /// The same, without the trees that images are unpacked to.
     WithoutTrees,
     /// The same, with a changed file in each of those trees.
@@ -63,6 +65,8 @@ pub(crate) enum Effect {
     Runs {
         /// From a file that it imports first.
         import: bool,
+        /// The value of `--net`.
+        net: &'static str,
     },
     /// Runs the pod that is prepared for this.
     RunsPrepared,
@@ -128,12 +132,14 @@ pub(crate) const VERBS: &[Verb] = &[
     Verb { name: "prepare-file", start: Start::InUse, span: Span::UntilExec, effect: Effect::Prepares(From::File) },
     Verb { name: "prepare-manifest", start: Start::InUse, span: Span::UntilExec, effect: Effect::Prepares(From::Manifest) },
     Verb { name: "render", start: Start::WithoutTrees, span: Span::UntilExec, effect: Effect::Prepares(From::Image) },
-    Verb { name: "run", start: Start::InUse, span: Span::UntilExec, effect: Effect::Runs { import: false } },
-    Verb { name: "first-run", start: Start::Nothing, span: Span::UntilExec, effect: Effect::Runs { import: true } },
+    Verb { name: "run", start: Start::InUse, span: Span::UntilExec, effect: Effect::Runs { import: false, net: "none" } },
+    Verb { name: "first-run", start: Start::Nothing, span: Span::UntilExec, effect: Effect::Runs { import: true, net: "none" } },
+    Verb { name: "run-network", start: Start::InUse, span: Span::UntilExec, effect: Effect::Runs { import: false, net: "default" } },
     Verb { name: "run-prepared", start: Start::InUse, span: Span::UntilExec, effect: Effect::RunsPrepared },
-    Verb { name: "supervisor", start: Start::InUse, span: Span::AfterExec, effect: Effect::Runs { import: false } },
+    Verb { name: "supervisor", start: Start::InUse, span: Span::AfterExec, effect: Effect::Runs { import: false, net: "none" } },
     Verb { name: "rm", start: Start::InUse, span: Span::UntilExec, effect: Effect::RemovesPod },
     Verb { name: "gc", start: Start::InUse, span: Span::UntilExec, effect: Effect::CollectsPods },
+    Verb { name: "gc-network", start: Start::Joined, span: Span::UntilExec, effect: Effect::CollectsPods },
     Verb { name: "export", start: Start::InUse, span: Span::UntilExec, effect: Effect::ExportsPod },
     Verb { name: "trust", start: Start::InUse, span: Span::UntilExec, effect: Effect::Trusts(Owner::Publisher) },
     Verb { name: "trust-registry", start: Start::InUse, span: Span::UntilExec, effect: Effect::Trusts(Owner::Registry) },
@@ -166,7 +172,9 @@ impl Verb {
             Effect::Prepares(From::Manifest) => {
                 words(&["prepare", &format!("--pod-manifest={}", manifest_file().display())])
             }
-            Effect::Runs { import } => words(&[UNSIGNED, "run", "--net=none", &uuid_file, image(import)]),
+            Effect::Runs { import, net } => {
+                words(&[UNSIGNED, "run", &format!("--net={net}"), &uuid_file, image(import)])
+            }
             Effect::RunsPrepared => words(&["run-prepared", "--net=none", &objects.prepared]),
             Effect::RemovesPod => words(&["rm", &objects.exited]),
             Effect::CollectsPods => words(&["gc", "--grace-period=0s"]),
@@ -254,7 +262,7 @@ pub(crate) fn fill(start: Start) -> Objects {
     fs::create_dir(Disk::data().join("cas/tmp/.tmp-left")).expect("a new directory");
     for tree in fs::read_dir(Disk::data().join("cas/tree")).expect("the directory of trees").flatten() {
         match start {
-            Start::Nothing | Start::InUse => {}
+            Start::Nothing | Start::InUse | Start::Joined => {}
             Start::WithoutTrees => fs::remove_dir_all(tree.path()).expect("a directory of ours"),
             Start::Damaged => {
                 let name = tree.path().join("rootfs/etc/name");
@@ -265,6 +273,13 @@ pub(crate) fn fill(start: Start) -> Objects {
         }
     }
     Objects { hello, other, signed, layered, prepared, waiting, exited, marked }
+}
+
+/// Does what can't be kept in a data directory, since it is the host's.
+pub(crate) fn join(start: Start, objects: &Objects) {
+    if start == Start::Joined {
+        said(&["run-prepared", "--net=default", &objects.prepared]);
+    }
 }
 
 /// The image that is not in the store.

@@ -1,8 +1,9 @@
 //! Joining a pod to its networks, one plugin after the other, and parting it from them.
 //!
 //! The first plugin is started at once and works while the caller prepares the pod; [`Attaching::advance`] goes on until
-//! only the last one runs, [`Attaching::finish`] waits for that. All of them run in the namespaces of the host. Until [`Attaching`] is forgotten by an execve(2) it undoes everything when dropped: DEL for
-//! each plugin that was called, the last one first, then the namespace goes.
+//! only the last one runs, [`Attaching::finish`] waits for that. All of them run in the namespaces of the host. Until
+//! [`Attaching`] is forgotten by an execve(2) it undoes everything when dropped: DEL for each plugin that was called, the
+//! last one first, then what rkt has made itself, the rule that masquerades and the namespace.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -20,6 +20,7 @@ const MULTICAST: (Ipv4Addr, u8) = (Ipv4Addr::new(224, 0, 0, 0), 4);
 /// When the kernel refuses.
 pub fn add(uuid: &PodUuid, address: Ipv4Addr, prefix: u8) -> Result<(), SysError> {
     let table = table(uuid);
+    log::debug!("networking: adding the nftables table {table}");
     let matches =
         [Match::From(address, 32), Match::NotTo(address, prefix), Match::NotTo(MULTICAST.0, MULTICAST.1)];
     Transaction::add_table(&table)
@@ -35,6 +36,7 @@ pub fn add(uuid: &PodUuid, address: Ipv4Addr, prefix: u8) -> Result<(), SysError
 /// When the kernel refuses.
 pub fn remove(uuid: &PodUuid) -> Result<(), SysError> {
     let table = table(uuid);
+    log::debug!("networking: teardown - removing the nftables table {table}");
     match Transaction::delete_table(&table).commit() {
         Err(Errno::NOENT | Errno::OPNOTSUPP | Errno::PROTONOSUPPORT) => Ok(()),
         other => other.map_err(SysError::on("removing the nftables table", &table)),

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 
 use super::NetError;
-use super::config::{Chosen, Masquerade, Network, Stdin, dotted_mask};
+use super::config::{Chosen, Masquerade, Network, Stdin, mask};
 use super::masquerade;
 use super::plugin::{self, Call, PluginError, Search, Verb};
 use super::port::{self, Mapping, PORTMAP};
@@ -285,9 +285,10 @@ impl Attaching {
         }
         if let Some((address, prefix)) = result.ip4 {
             joined.entry.ip = address.to_string();
-            joined.entry.mask = dotted_mask(prefix);
+            let mask = mask(prefix);
+            joined.entry.mask = mask.to_string();
             if joined.network.masquerade == Masquerade::ByRkt {
-                masquerade::add(&self.uuid, address, prefix)
+                masquerade::add(&self.uuid, address, mask)
                     .map_err(|cause| NetError::Masquerade { network: name.clone(), cause })?;
             }
         }

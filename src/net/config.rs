@@ -315,10 +315,10 @@ fn read_dir(dir: &Path) -> Result<Vec<Network>, NetError> {
     files.into_iter().map(read).collect()
 }
 
-/// The dotted mask of a prefix length.
-pub fn dotted_mask(prefix: u8) -> String {
+/// The mask of a prefix length.
+pub fn mask(prefix: u8) -> Ipv4Addr {
     let bits = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-    Ipv4Addr::from(bits).to_string()
+    Ipv4Addr::from(bits)
 }
 
 #[cfg(test)]
@@ -452,9 +452,9 @@ mod tests {
     }
 
     #[test]
-    fn masks_are_dotted() {
+    fn masks_have_the_bits_of_the_prefix() {
         for (prefix, mask) in [(0, "0.0.0.0"), (24, "255.255.255.0"), (32, "255.255.255.255")] {
-            assert_eq!(dotted_mask(prefix), mask);
+            assert_eq!(super::mask(prefix).to_string(), mask);
         }
     }
 }

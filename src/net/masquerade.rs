@@ -11,21 +11,20 @@ use crate::appc::pod_uuid::PodUuid;
 use crate::os::SysError;
 use crate::os::nftables::{Match, Transaction};
 
-/// Groups of receivers, who answer nobody.
-const MULTICAST: (Ipv4Addr, u8) = (Ipv4Addr::new(224, 0, 0, 0), 4);
+/// What does not go to a group of receivers: those answer nobody.
+const MULTICAST: Match = Match::NotTo(Ipv4Addr::new(224, 0, 0, 0), Ipv4Addr::new(240, 0, 0, 0));
 
-/// Gives what the pod sends from `address` to places outside of its network the host's address.
+/// Gives what the pod sends from `address` to places outside of its network, which has the mask `mask`, the host's address.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn add(uuid: &PodUuid, address: Ipv4Addr, prefix: u8) -> Result<(), SysError> {
+pub fn add(uuid: &PodUuid, address: Ipv4Addr, mask: Ipv4Addr) -> Result<(), SysError> {
     let table = table(uuid);
     log::debug!("networking: adding the nftables table {table}");
-    let matches =
-        [Match::From(address, 32), Match::NotTo(address, prefix), Match::NotTo(MULTICAST.0, MULTICAST.1)];
+    let matches = [Match::From(address, Ipv4Addr::BROADCAST), Match::NotTo(address, mask), MULTICAST];
     Transaction::add_table(&table)
-        .add_source_nat_chain(&table)
-        .add_masquerade(&table, &matches)
+        .add_source_nat_chain()
+        .add_masquerade(&matches)
         .commit()
         .map_err(SysError::on("adding the nftables table", &table))
 }

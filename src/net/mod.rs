@@ -2,10 +2,9 @@
 //! from them again.
 //!
 //! [`config`] reads what networks there are and [`plugin`] runs one plugin; [`attach`] makes a pod's namespace and calls
-//! the plugins of its networks one after the other, [`port`] adds the forwarding of ports, [`masquerade`] the host's
-//! address. Before anything is made on
-//! the host, [`record`] writes down in the pod's directory what is about to be made: whoever finds the directory of a
-//! dead pod can undo it, whatever has become of the configuration.
+//! the plugins of its networks one after the other, [`port`] adds the forwarding of ports, [`masquerade`] lets the network
+//! `default` out. Before anything is made on the host, [`record`] writes down in the pod's directory what is about to be
+//! made: whoever finds the directory of a dead pod can undo it, whatever has become of the configuration.
 
 pub mod attach;
 pub mod config;
@@ -82,8 +81,8 @@ impl Hint for NetError {
             ),
             Self::Add { cause, .. } => cause.hint(),
             Self::Masquerade { .. } => Some(
-                "this network needs nf_tables, the kernel's packet filter, with its module nft_masq; \
-                 --net=default-restricted does without"
+                "this network needs the kernel's nf_tables: load it with `modprobe nft_masq`, or do without by \
+                 --net=default-restricted, which has no way out"
                     .into(),
             ),
             Self::NoNetworks | Self::NoAddress(_) => {

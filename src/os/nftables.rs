@@ -6,7 +6,9 @@
 use std::net::Ipv4Addr;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+};
 
 /// The family `ip` of tables (`NFPROTO_IPV4`).
 const FAMILY_IP: u8 = 2;
@@ -42,47 +44,56 @@ const SOURCE_NAT: u32 = 100;
 /// The register in which a rule has what it compares (`NFT_REG_1`).
 const REGISTER: u32 = 1;
 
-/// Which packets a part of a rule lets through to the next one.
+/// Which packets a part of a rule lets through to the next one. A network is one of its addresses and its mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Match {
     /// Those that come from this network.
-    From(Ipv4Addr, u8),
+    From(Ipv4Addr, Ipv4Addr),
     /// Those that do not go to this network.
-    NotTo(Ipv4Addr, u8),
+    NotTo(Ipv4Addr, Ipv4Addr),
 }
 
-/// Changes that are made together.
+/// Changes of one table that are made together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
+    /// The attribute that names the table: in each message the same.
+    table: Vec<u8>,
+    /// Type, flags and attributes of each.
     messages: Vec<(u16, u16, Vec<u8>)>,
 }
 
 impl Transaction {
     /// Makes the table `ip NAME`.
     pub fn add_table(name: &str) -> Self {
-        Self { messages: vec![(NEW_TABLE, CREATE, string(1, name))] }
+        Self::of(name, NEW_TABLE, CREATE)
     }
 
     /// Removes the table `ip NAME` with all that is in it.
     pub fn delete_table(name: &str) -> Self {
-        Self { messages: vec![(DELETE_TABLE, 0, string(1, name))] }
+        Self::of(name, DELETE_TABLE, 0)
     }
 
-    /// Adds to `table` the chain `postrouting { type nat hook postrouting priority srcnat; }`.
+    fn of(name: &str, kind: u16, flags: u16) -> Self {
+        let table = string(1, name);
+        Self { messages: vec![(kind, flags, table.clone())], table }
+    }
+
+    /// Adds the chain `postrouting { type nat hook postrouting priority srcnat; }`.
     #[must_use]
-    pub fn add_source_nat_chain(mut self, table: &str) -> Self {
+    pub fn add_source_nat_chain(mut self) -> Self {
         let hook = [number(1, POST_ROUTING), number(2, SOURCE_NAT)].concat();
-        let body = [string(1, table), string(3, "postrouting"), nested(4, &hook), string(7, "nat")].concat();
+        let body =
+            [self.table.clone(), string(3, "postrouting"), nested(4, &hook), string(7, "nat")].concat();
         self.messages.push((NEW_CHAIN, CREATE, body));
         self
     }
 
     /// Adds to that chain a rule by which packets that meet all of `matches` leave with the host's address.
     #[must_use]
-    pub fn add_masquerade(mut self, table: &str, matches: &[Match]) -> Self {
+    pub fn add_masquerade(mut self, matches: &[Match]) -> Self {
         let mut expressions: Vec<u8> = matches.iter().flat_map(|part| part.expressions()).collect();
         expressions.extend(expression("masq", &[]));
-        let body = [string(1, table), string(2, "postrouting"), nested(4, &expressions)].concat();
+        let body = [self.table.clone(), string(2, "postrouting"), nested(4, &expressions)].concat();
         self.messages.push((NEW_RULE, CREATE | APPEND, body));
         self
     }
@@ -92,8 +103,8 @@ impl Transaction {
     /// # Errors
     /// When the kernel refuses one of them; then none is made.
     pub fn commit(&self) -> Result<(), Errno> {
-        let kind = (AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC);
-        let socket = rustix::net::socket_with(kind.0, kind.1, kind.2, Some(netlink::NETFILTER))?;
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))?;
         // What is not bound and not connected speaks with the kernel, which has answered when this returns.
         send(&socket, &self.batch(), SendFlags::empty())?;
         let mut answer = [0; 64];
@@ -127,22 +138,20 @@ impl Match {
         const LENGTH: u32 = 4;
         const EQUAL: u32 = 0;
         const NOT_EQUAL: u32 = 1;
-        let (offset, comparison, address, prefix) = match self {
-            Self::From(address, prefix) => (SOURCE, EQUAL, address, prefix),
-            Self::NotTo(address, prefix) => (DESTINATION, NOT_EQUAL, address, prefix),
+        let (offset, comparison, address, mask) = match self {
+            Self::From(address, mask) => (SOURCE, EQUAL, address, mask),
+            Self::NotTo(address, mask) => (DESTINATION, NOT_EQUAL, address, mask),
         };
-        let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-        let network = (u32::from(address) & mask).to_be_bytes();
-        let data = |bytes: [u8; 4]| attribute(1, &bytes);
+        let data = |value: Ipv4Addr| attribute(1, &value.octets());
         let load = [number(1, REGISTER), number(2, NETWORK_HEADER), number(3, offset), number(4, LENGTH)];
         let cut = [
             number(1, REGISTER),
             number(2, REGISTER),
             number(3, LENGTH),
-            nested(4, &data(mask.to_be_bytes())),
-            nested(5, &data([0; 4])),
+            nested(4, &data(mask)),
+            nested(5, &data(Ipv4Addr::UNSPECIFIED)),
         ];
-        let compare = [number(1, REGISTER), number(2, comparison), nested(3, &data(network))];
+        let compare = [number(1, REGISTER), number(2, comparison), nested(3, &data(address & mask))];
         [
             expression("payload", &load.concat()),
             expression("bitwise", &cut.concat()),
@@ -206,37 +215,43 @@ fn outcome(answer: &[u8]) -> Option<i32> {
 mod tests {
     use super::*;
 
-    /// Splits what has a length of `size` bytes in front, and tells the rest of each part.
-    fn parts(mut bytes: &[u8], size: usize) -> Vec<&[u8]> {
+    fn number_at(bytes: &[u8], at: usize) -> u16 {
+        u16::from_ne_bytes([bytes[at], bytes[at + 1]])
+    }
+
+    /// Splits messages, or attributes, by the lengths that they begin with.
+    fn parts(mut bytes: &[u8], length: fn(&[u8]) -> usize) -> Vec<&[u8]> {
         let mut parts = Vec::new();
         while !bytes.is_empty() {
-            let mut number = [0; 4];
-            number[..size].copy_from_slice(&bytes[..size]);
-            let length = u32::from_le_bytes(number) as usize;
-            parts.push(&bytes[size..length]);
+            let length = length(bytes);
+            parts.push(&bytes[..length]);
             bytes = &bytes[length.next_multiple_of(4)..];
         }
         parts
     }
 
+    fn attributes(bytes: &[u8]) -> Vec<&[u8]> {
+        parts(bytes, |bytes| number_at(bytes, 0).into())
+    }
+
     #[test]
-    #[cfg(target_endian = "little")]
     fn every_length_in_a_batch_leads_to_the_next_part() {
-        let matches = [Match::From(Ipv4Addr::new(10, 1, 2, 3), 32), Match::NotTo(Ipv4Addr::LOCALHOST, 8)];
-        let transaction = Transaction::add_table("t").add_source_nat_chain("t").add_masquerade("t", &matches);
-        let batch = transaction.batch();
-        let messages = parts(&batch, 4);
-        let kind = |message: &&[u8]| u16::from_ne_bytes([message[0], message[1]]);
-        let kinds: Vec<u16> = messages.iter().map(kind).collect();
+        let host = Ipv4Addr::BROADCAST;
+        let matches =
+            [Match::From(Ipv4Addr::new(10, 1, 2, 3), host), Match::NotTo(Ipv4Addr::LOCALHOST, host)];
+        let batch = Transaction::add_table("t").add_source_nat_chain().add_masquerade(&matches).batch();
+        let messages =
+            parts(&batch, |bytes| u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize);
+        let kinds: Vec<u16> = messages.iter().map(|message| number_at(message, 4)).collect();
         assert_eq!(kinds, [BATCH_BEGIN, NEW_TABLE, NEW_CHAIN, NEW_RULE, BATCH_END]);
-        let acknowledged = |message: &&[u8]| message[2] & ACKNOWLEDGE as u8 != 0;
-        let asked: Vec<bool> = messages.iter().map(acknowledged).collect();
-        assert_eq!(asked, [false, false, false, true, false]);
-        let rule = parts(&messages[3][16..], 2);
-        let expressions = parts(&rule[2][2..], 2);
-        let name =
-            |expression: &&[u8]| String::from_utf8(parts(&expression[2..], 2)[0][2..].to_vec()).unwrap();
-        let names: Vec<String> = expressions.iter().map(name).collect();
+        let asked: Vec<u16> = messages.iter().map(|message| number_at(message, 6) & ACKNOWLEDGE).collect();
+        assert_eq!(asked, [0, 0, 0, ACKNOWLEDGE, 0]);
+        let of_the_rule = attributes(&messages[3][20..]);
+        let expressions = attributes(&of_the_rule[2][4..]);
+        let names: Vec<_> = expressions
+            .iter()
+            .map(|expression| String::from_utf8_lossy(&attributes(&expression[4..])[0][4..]).into_owned())
+            .collect();
         assert_eq!(names.concat(), "payload\0bitwise\0cmp\0payload\0bitwise\0cmp\0masq\0");
     }
 

@@ -48,9 +48,10 @@ impl HostState {
             &["list-units", "--all", "--plain", "--no-legend", "machine-*.scope"],
         );
         said(&mut lines, "machine", "machinectl", &["list", "--no-legend", "--no-pager"]);
-        said(&mut lines, "interface", "ls", &["/sys/class/net"]);
-        // `table ip rkt-UUID`
-        said(&mut lines, "rules", "sh", &["-c", "nft list tables | tr ' ' :"]);
+        walk(Path::new("/sys/class/net"), false, &mut |path| {
+            lines.insert(format!("interface {path}"));
+        });
+        tables(&mut lines);
         leases(&mut lines);
         processes(&mut lines);
         for (dir, deep) in DIRS {
@@ -107,6 +108,13 @@ fn said(lines: &mut BTreeSet<String>, what: &str, program: &str, args: &[&str]) 
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         lines.insert(format!("{what} {}", line.split_whitespace().next().unwrap_or_default()));
     }
+}
+
+/// The tables of nftables: one for each pod on the default network.
+fn tables(lines: &mut BTreeSet<String>) {
+    let output = Command::new("nft").args(["list", "tables"]).output().expect("nft(8)");
+    assert!(output.status.success(), "nft list tables: {}", String::from_utf8_lossy(&output.stderr));
+    lines.extend(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned));
 }
 
 /// The leases of the default network, which are named by their addresses; beside them it has notes of its own.
